@@ -1,0 +1,90 @@
+//! Several tensors borrowed mutably at once, in safe code.
+//!
+//! Candle hands out one mutable storage per in-place operation. An operation that lends its storage to a closure can
+//! be nested: inside the closure the next tensor is lent, and innermost all of them are at hand.
+
+use std::cell::Cell;
+
+use candle_core::{CpuStorage, Error, InplaceOp1, InplaceOp2, Layout, Result, Tensor};
+
+use super::{Element, State};
+use crate::rule::MAX_STATE;
+
+/// Calls `f` with the contents of `tensors`, contiguous and of type `R`, all mutable at once.
+pub(super) fn slices<R: Element>(tensors: &[Tensor], f: impl FnOnce(State<R>) -> Result<()>) -> Result<()> {
+    let mut f = Some(f);
+    nest(tensors, 0, [(); MAX_STATE].map(|()| [].as_mut_slice()), &mut |state| match f.take() {
+        Some(f) => f(state),
+        None => Ok(()),
+    })
+}
+
+fn nest<R: Element>(
+    tensors: &[Tensor],
+    depth: usize,
+    lent: State<R>,
+    f: &mut dyn FnMut(State<R>) -> Result<()>,
+) -> Result<()> {
+    let Some(tensor) = tensors.get(depth) else { return f(lent) };
+    tensor.inplace_op1(&Lend::new(move |storage: &mut CpuStorage, layout: &Layout| {
+        // Moved here, the slices lent so far live no longer than this one.
+        let mut lent: State<R> = lent;
+        lent[depth] = window_mut(storage, layout)?;
+        nest(tensors, depth + 1, lent, f)
+    }))
+}
+
+/// Calls `f` with the contents of a parameter, mutable, and of its gradient, both contiguous and of type `E`.
+pub(super) fn parameter<E: Element>(p: &Tensor, g: &Tensor, f: impl FnOnce(&mut [E], &[E])) -> Result<()> {
+    p.inplace_op2(
+        g,
+        &Lend::new(|p: (&mut CpuStorage, &Layout), g: (&CpuStorage, &Layout)| {
+            f(window_mut(p.0, p.1)?, window(g.0, g.1)?);
+            Ok(())
+        }),
+    )
+}
+
+/// An operation that lends what it is given to a closure, once.
+struct Lend<F>(Cell<Option<F>>);
+
+impl<F> Lend<F> {
+    fn new(f: F) -> Self {
+        Self(Cell::new(Some(f)))
+    }
+}
+
+impl<F: FnOnce(&mut CpuStorage, &Layout) -> Result<()>> InplaceOp1 for Lend<F> {
+    fn name(&self) -> &'static str {
+        "lend"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        self.0.take().map_or(Ok(()), |f| f(storage, layout))
+    }
+}
+
+impl<F: FnOnce((&mut CpuStorage, &Layout), (&CpuStorage, &Layout)) -> Result<()>> InplaceOp2 for Lend<F> {
+    fn name(&self) -> &'static str {
+        "optimizer-step"
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        self.0.take().map_or(Ok(()), |f| f((s1, l1), (s2, l2)))
+    }
+}
+
+fn window<'a, E: Element>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [E]> {
+    let (start, end) = layout.contiguous_offsets().ok_or_else(not_contiguous)?;
+    Ok(&storage.as_slice::<E>()?[start..end])
+}
+
+fn window_mut<'a, E: Element>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [E]> {
+    let (start, end) = layout.contiguous_offsets().ok_or_else(not_contiguous)?;
+    let values = E::slice_mut(storage).ok_or_else(|| Error::Msg(format!("expected storage of type {:?}", E::DTYPE)))?;
+    Ok(&mut values[start..end])
+}
+
+fn not_contiguous() -> Error {
+    Error::RequiresContiguous { op: "optimizer-step" }
+}

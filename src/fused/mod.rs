@@ -1,0 +1,292 @@
+//! The engine: a step of many parameters as one pass over memory.
+//!
+//! Parameters of one type lie in an [`Arena`], which holds their state end to end, a tensor for each name. A step
+//! locks those once, and walks the parameters along them, on several threads where that pays. On a device other
+//! than the CPU the pass is made on a copy on the host: correct, not fast.
+
+mod cpu;
+mod half;
+mod lend;
+
+use std::marker::PhantomData;
+
+use ::half::{bf16, f16};
+use candle_core::backprop::GradStore;
+use candle_core::{CpuStorage, DType, Device, Error, Result, Tensor, Var};
+
+use crate::rule::{MAX_STATE, Plan, Rule};
+
+/// Mutable slices of the state tensors; a rule with fewer than [`MAX_STATE`] leaves the last ones empty.
+pub(crate) type State<'a, R> = [&'a mut [R]; MAX_STATE];
+
+/// A rule compiled for each type it computes in, behind one object-safe face.
+pub(crate) trait Kernel: Send + Sync {
+    /// Names of the state tensors.
+    fn state(&self) -> &'static [&'static str];
+    /// One step in f32. All slices of the rule's state are as long as `p` and `g`.
+    fn run_f32(&self, p: &mut [f32], g: &[f32], state: State<f32>, plan: &Plan);
+    /// One step in f64.
+    fn run_f64(&self, p: &mut [f64], g: &[f64], state: State<f64>, plan: &Plan);
+}
+
+/// The [`Kernel`] of the rule `T`.
+pub(crate) struct Fused<T, const S: usize, const K: usize>(PhantomData<fn() -> T>);
+
+impl<T: Rule<S, K>, const S: usize, const K: usize> Fused<T, S, K> {
+    pub(crate) const KERNEL: &'static dyn Kernel = &Self(PhantomData);
+    const STATE: &'static [&'static str] = &T::STATE;
+}
+
+impl<T: Rule<S, K>, const S: usize, const K: usize> Kernel for Fused<T, S, K> {
+    fn state(&self) -> &'static [&'static str] {
+        Self::STATE
+    }
+
+    fn run_f32(&self, p: &mut [f32], g: &[f32], state: State<f32>, plan: &Plan) {
+        cpu::run::<f32, T, S, K>(p, g, state, plan);
+    }
+
+    fn run_f64(&self, p: &mut [f64], g: &[f64], state: State<f64>, plan: &Plan) {
+        cpu::run::<f64, T, S, K>(p, g, state, plan);
+    }
+}
+
+/// The types in which the state of parameters of type `dtype` can be kept, the usual one first; none if such
+/// parameters cannot be stepped.
+pub(crate) fn state_dtypes(dtype: DType) -> &'static [DType] {
+    match dtype {
+        DType::F64 => &[DType::F64],
+        DType::F32 | DType::F16 | DType::BF16 => &[DType::F32, DType::BF16],
+        _ => &[],
+    }
+}
+
+/// The type in which the state of parameters of type `dtype` is kept where `asked` is asked for; none if it cannot be.
+/// State in f64 has no other form.
+pub(crate) fn state_dtype(dtype: DType, asked: Option<DType>) -> Option<DType> {
+    let allowed = state_dtypes(dtype);
+    let asked = asked.filter(|_| dtype != DType::F64).or(allowed.first().copied());
+    asked.filter(|asked| allowed.contains(asked))
+}
+
+/// Parameters of one type, and their state.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    dtype: DType,
+    state_dtype: DType,
+    slots: Vec<Slot>,
+    /// For each name one tensor, in which the parameters follow each other.
+    state: Vec<Tensor>,
+}
+
+/// A parameter.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) var: Var,
+    /// Steps taken.
+    pub(crate) step: u64,
+    /// Elements.
+    len: usize,
+}
+
+impl Arena {
+    /// Parameters of type `dtype` with `names` state tensors each, zero. The state of parameters on another device lies
+    /// on the host, where their pass is made.
+    pub(crate) fn new(vars: Vec<Var>, dtype: DType, state_dtype: DType, names: usize) -> Result<Self> {
+        let slots: Vec<Slot> = vars.into_iter().map(|var| Slot { step: 0, len: var.elem_count(), var }).collect();
+        let all: usize = slots.iter().map(|slot| slot.len).sum();
+        let state = (0..names).map(|_| Tensor::zeros(all, state_dtype, &Device::Cpu)).collect::<Result<_>>()?;
+        Ok(Self { dtype, state_dtype, slots, state })
+    }
+
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Copies of the state of one parameter, in its shape.
+    pub(crate) fn state_of(&self, slot: usize) -> Result<Vec<Tensor>> {
+        let from = self.slots[..slot].iter().map(|slot| slot.len).sum();
+        let Slot { var, len, .. } = &self.slots[slot];
+        self.state.iter().map(|all| all.narrow(0, from, *len)?.reshape(var.shape())?.copy()).collect()
+    }
+
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.state.iter().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
+    }
+
+    /// Whether every gradient fits its parameter.
+    pub(crate) fn fits(&self, grads: &GradStore) -> bool {
+        fn all_fit(slots: &[Slot], grads: &GradStore) -> bool {
+            if slots.len() > MANY {
+                let (first, rest) = slots.split_at(slots.len() / 2);
+                let (first, rest) = rayon::join(|| all_fit(first, grads), || all_fit(rest, grads));
+                return first && rest;
+            }
+            slots.iter().all(|slot| grads.get(&slot.var).is_none_or(|grad| fits(&slot.var, grad)))
+        }
+        all_fit(&self.slots, grads)
+    }
+
+    /// Steps every parameter that has a gradient in `grads`; the caller has seen to it that those fit. `plan` is asked
+    /// for the plan of a step, from 1.
+    pub(crate) fn step(&mut self, grads: &GradStore, plan: &(dyn Fn(u64) -> Plan + Sync)) -> Result<()> {
+        let Self { slots, state, .. } = self;
+        macro_rules! walk {
+            ($($p:ident $float:ty, $s:ident $kept:ty;)*) => {
+                match (self.dtype, self.state_dtype) {
+                    $((DType::$p, DType::$s) => {
+                        lend::slices(state, |state| walk::<$float, $kept>(slots, state, grads, plan))
+                    })*
+                    (dtype, _) => Err(Error::UnsupportedDTypeForOp(dtype, "optimizer step")),
+                }
+            };
+        }
+        walk! {
+            F64 f64, F64 f64;
+            F32 f32, F32 f32;
+            F32 f32, BF16 bf16;
+            F16 f16, F32 f32;
+            F16 f16, BF16 bf16;
+            BF16 bf16, F32 f32;
+            BF16 bf16, BF16 bf16;
+        }
+    }
+}
+
+/// Whether a gradient has the shape, the type and the device of its parameter.
+pub(crate) fn fits(var: &Var, grad: &Tensor) -> bool {
+    var.shape() == grad.shape() && var.dtype() == grad.dtype() && var.device().same_device(grad.device())
+}
+
+/// Parameters whose gradients one thread looks up at a time.
+const MANY: usize = 256;
+
+/// Elements that one thread steps at a time. Fewer are not worth another thread: handing work over costs some
+/// microseconds, in which a thread steps about as many.
+const GRAIN: usize = 1 << 16;
+
+/// Steps parameters of type `E` whose state is kept in type `Z`.
+fn walk<E: Pass<Z>, Z: Element>(
+    slots: &mut [Slot],
+    mut state: State<Z>,
+    grads: &GradStore,
+    plan: &(dyn Fn(u64) -> Plan + Sync),
+) -> Result<()> {
+    let all: usize = slots.iter().map(|slot| slot.len).sum();
+    if slots.len() > 1 && all > GRAIN && rayon::current_num_threads() > 1 {
+        let mut half = 0;
+        let middle = slots
+            .iter()
+            .take_while(|slot| {
+                half += slot.len;
+                half <= all / 2
+            })
+            .count()
+            .max(1);
+        let (slots, slots_rest) = slots.split_at_mut(middle);
+        let (state, state_rest) = split(state, slots.iter().map(|slot| slot.len).sum());
+        let (first, rest) = rayon::join(
+            || walk::<E, Z>(slots, state, grads, plan),
+            || walk::<E, Z>(slots_rest, state_rest, grads, plan),
+        );
+        return first.and(rest);
+    }
+    let mut current: Option<(u64, Plan)> = None;
+    for slot in slots {
+        let (mine, rest) = split(state, slot.len);
+        state = rest;
+        let Some(grad) = grads.get(&slot.var) else { continue };
+        let next = slot.step + 1;
+        let plan = match current {
+            Some((step, plan)) if step == next => plan,
+            _ => plan(next),
+        };
+        current = Some((next, plan));
+        step_one::<E, Z>(&slot.var, grad, mine, Now { plan: &plan, step: next, from: 0 })?;
+        slot.step = next;
+    }
+    Ok(())
+}
+
+fn step_one<E: Pass<Z>, Z: Element>(var: &Var, grad: &Tensor, state: State<Z>, now: Now) -> Result<()> {
+    if var.device().is_cpu() && grad.is_contiguous() {
+        return lend::parameter(var, grad, |p, g| share::<E, Z>(p, g, state, now));
+    }
+    let copy = Var::from_tensor(&var.to_device(&Device::Cpu)?)?;
+    let grad = grad.to_device(&Device::Cpu)?.contiguous()?;
+    lend::parameter(&copy, &grad, |p, g| share::<E, Z>(p, g, state, now))?;
+    var.set(&copy.to_device(var.device())?)
+}
+
+/// Which step of which elements of a parameter.
+#[derive(Clone, Copy)]
+pub(crate) struct Now<'a> {
+    plan: &'a Plan,
+    /// The step, from 1.
+    step: u64,
+    /// The first of the elements.
+    from: usize,
+}
+
+/// One pass, shared among as many threads as pay.
+fn share<E: Pass<Z>, Z: Element>(p: &mut [E], g: &[E], state: State<Z>, now: Now) {
+    if p.len() <= GRAIN || rayon::current_num_threads() == 1 {
+        return E::pass(p, g, state, now);
+    }
+    // Halves at a multiple of the grain, so that threads never share a cache line.
+    let middle = (p.len() / 2).next_multiple_of(GRAIN);
+    let (p, p_rest) = p.split_at_mut(middle);
+    let (g, g_rest) = g.split_at(middle);
+    let (state, state_rest) = split(state, middle);
+    let rest = Now { from: now.from + middle, ..now };
+    rayon::join(|| share(p, g, state, now), || share(p_rest, g_rest, state_rest, rest));
+}
+
+/// The state of the first `n` elements, and that of the rest.
+fn split<Z>(state: State<Z>, n: usize) -> (State<Z>, State<Z>) {
+    let mut first = [(); MAX_STATE].map(|()| [].as_mut_slice());
+    let mut rest = [(); MAX_STATE].map(|()| [].as_mut_slice());
+    for ((all, first), rest) in state.into_iter().zip(&mut first).zip(&mut rest) {
+        let n = n.min(all.len());
+        (*first, *rest) = all.split_at_mut(n);
+    }
+    (first, rest)
+}
+
+/// An element type of Candle's CPU storage.
+pub(crate) trait Element: candle_core::WithDType {
+    /// The storage as a mutable slice; none if it is of another type.
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+}
+
+macro_rules! element {
+    ($($float:ty, $variant:ident;)*) => {$(
+        impl Element for $float {
+            fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                match storage {
+                    CpuStorage::$variant(values) => Some(values),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+element! { f64, F64; f32, F32; f16, F16; bf16, BF16; }
+
+/// Parameters that can be stepped with state of type `Z`.
+pub(crate) trait Pass<Z>: Element {
+    /// One pass on one thread. All slices of the rule's state are as long as `p` and `g`.
+    fn pass(p: &mut [Self], g: &[Self], state: State<Z>, now: Now);
+}
+
+impl Pass<f32> for f32 {
+    fn pass(p: &mut [f32], g: &[f32], state: State<f32>, now: Now) {
+        now.plan.kernel.run_f32(p, g, state, now.plan);
+    }
+}
+
+impl Pass<f64> for f64 {
+    fn pass(p: &mut [f64], g: &[f64], state: State<f64>, now: Now) {
+        now.plan.kernel.run_f64(p, g, state, now.plan);
+    }
+}

@@ -1,0 +1,273 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use candle_core::{DType, Device};
+use clap::{Args, Parser, Subcommand};
+
+use super::data::Circles;
+use super::minimize::Function;
+use crate::{Error, Spec};
+
+/// Optimizers for Candle, compared.
+///
+/// Without a command, runs the chapter: SGD, Momentum, RMSprop and Adam on θ² and on two circles, next to Candle's own
+/// SGD and AdamW. Losses, pictures and a summary go to the output folder.
+#[derive(Debug, Parser)]
+#[command(name = "candle-optim", version, args_conflicts_with_subcommands = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do; none runs the chapter.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Where results go, when the chapter is run.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train one problem with the optimizers you name
+    Train(TrainArgs),
+    /// Minimize a test function with the optimizers you name
+    Minimize(MinimizeArgs),
+    /// Measure how fast each optimizer steps on this machine
+    Bench(BenchArgs),
+    /// List every optimizer with its hyperparameters and defaults, and every test function
+    List,
+}
+
+/// Where results go and what is printed.
+#[derive(Args, Clone, Debug)]
+pub struct OutputArgs {
+    /// Folder for the results; made if it does not exist
+    #[arg(long, value_name = "DIR", default_value = "outputs")]
+    pub out: PathBuf,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Options of `train`; the defaults are the chapter's.
+#[derive(Args, Clone, Debug)]
+pub struct TrainArgs {
+    /// An optimizer, e.g. adam or sgd:lr=0.1,momentum=0.9; repeatable. `list` shows all
+    #[arg(long = "optimizer", value_name = "SPEC", default_values = CHAPTER)]
+    pub optimizers: Vec<Spec>,
+    /// Learning rate of the optimizers that set none
+    #[arg(long, default_value = "0.01", value_parser = non_negative, allow_hyphen_values = true)]
+    pub lr: f64,
+    /// Passes over the training rows
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count::<1, 10_000_000>, allow_hyphen_values = true)]
+    pub epochs: usize,
+    /// Rows in a batch, shuffled from the seed; 0 takes all at once
+    #[arg(long, value_name = "N", default_value = "0", value_parser = count::<0, 1_000_000_000>, allow_hyphen_values = true)]
+    pub batch_size: usize,
+    /// Seed of the data, the split, the weights and the batches: the same as in scikit-learn and PyTorch
+    #[arg(long, value_name = "N", default_value = "42", value_parser = seed, allow_hyphen_values = true)]
+    pub seed: u32,
+    /// Points on the circles
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count::<4, 10_000_000>, allow_hyphen_values = true)]
+    pub samples: usize,
+    /// Standard deviation of the noise on the circles
+    #[arg(long, default_value = "0.03", value_parser = non_negative, allow_hyphen_values = true)]
+    pub noise: f64,
+    /// Radius of the inner circle, where the outer one's is 1
+    #[arg(long, default_value = "0.8", value_parser = radius, allow_hyphen_values = true)]
+    pub factor: f64,
+    /// Share of the rows that are kept for testing
+    #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = share, allow_hyphen_values = true)]
+    pub test_size: f64,
+    /// Widths of the hidden layers
+    #[arg(long, value_name = "N,N,...", default_value = "16,16", value_parser = width, value_delimiter = ',', allow_hyphen_values = true)]
+    pub hidden: Vec<usize>,
+    /// Number type of the weights and the data: f32, f64, bf16 or f16
+    #[arg(long, default_value = "f32")]
+    pub dtype: Precision,
+    /// Where to train: cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "cpu")]
+    pub device: Place,
+    /// A CSV file in place of the circles: numbers, and a column of classes
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["samples", "noise", "factor"])]
+    pub data: Option<PathBuf>,
+    /// The column of classes in the file
+    #[arg(long, value_name = "COLUMN", default_value = "target", requires = "data")]
+    pub target: String,
+    /// Where results go.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+impl TrainArgs {
+    /// How the circles are to be drawn.
+    pub fn circles(&self) -> Circles {
+        Circles { samples: self.samples, noise: self.noise, factor: self.factor }
+    }
+}
+
+/// The optimizers of the chapter, those of Candle, and AdamW, which one of those is to be compared with.
+const CHAPTER: [&str; 7] = ["sgd", "sgd:momentum=0.9", "rmsprop", "adam", "adamw", "candle-sgd", "candle-adamw"];
+/// The chapter's optimizers on a function of one number.
+const CHAPTER_MINIMIZE: [&str; 4] = ["sgd", "momentum", "rmsprop:alpha=0.9", "adam"];
+
+/// Options of `minimize`; the defaults are the chapter's.
+#[derive(Args, Clone, Debug)]
+pub struct MinimizeArgs {
+    /// The function; `list` shows all
+    #[arg(long, value_name = "NAME", default_value = "square", value_parser = |name: &str| Function::named(name))]
+    pub function: &'static Function,
+    /// Where to start; each function has its usual start
+    #[arg(long, value_name = "X[,Y...]", value_parser = finite, value_delimiter = ',', allow_hyphen_values = true)]
+    pub start: Vec<f64>,
+    /// Steps to take
+    #[arg(long, value_name = "N", default_value = "20", value_parser = count::<1, 10_000_000>, allow_hyphen_values = true)]
+    pub steps: usize,
+    /// An optimizer, e.g. momentum:beta=0.8; repeatable
+    #[arg(long = "optimizer", value_name = "SPEC", default_values = CHAPTER_MINIMIZE)]
+    pub optimizers: Vec<Spec>,
+    /// Learning rate of the optimizers that set none
+    #[arg(long, default_value = "0.1", value_parser = non_negative, allow_hyphen_values = true)]
+    pub lr: f64,
+    /// Where results go.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Options of `bench`.
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// An optimizer; repeatable. Without any, all of `list`
+    #[arg(long = "optimizer", value_name = "SPEC")]
+    pub optimizers: Vec<Spec>,
+    /// Parameters to step
+    #[arg(long, value_name = "N", default_value = "10000000", value_parser = count::<1, 10_000_000_000>, allow_hyphen_values = true)]
+    pub parameters: usize,
+    /// Tensors they are spread over
+    #[arg(long, value_name = "N", default_value = "1", value_parser = count::<1, 1_000_000>, allow_hyphen_values = true)]
+    pub tensors: usize,
+    /// Number type of the parameters: f32, f64, bf16 or f16
+    #[arg(long, default_value = "f32")]
+    pub dtype: Precision,
+    /// Number type of the state of our optimizers: f32 or bf16
+    #[arg(long, value_name = "DTYPE")]
+    pub state_dtype: Option<Precision>,
+    /// Where to step: cpu, cuda, cuda:N or metal
+    #[arg(long, default_value = "cpu")]
+    pub device: Place,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The defaults of a command's options.
+pub fn defaults<T: Args>() -> T {
+    #[derive(Parser)]
+    struct Wrapper<T: Args> {
+        #[command(flatten)]
+        args: T,
+    }
+    Wrapper::parse_from([""]).args
+}
+
+/// A number type to train in, as it is named on the command line.
+#[derive(Clone, Copy, Debug)]
+pub struct Precision(pub DType);
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let all = [DType::F32, DType::F64, DType::BF16, DType::F16];
+        let named = all.into_iter().find(|dtype| dtype.as_str() == text);
+        named.map(Self).ok_or_else(|| Error::unknown("number type", text, all.map(|dtype| dtype.as_str())))
+    }
+}
+
+/// A device as it is named on the command line.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA GPU, by number.
+    Cuda(usize),
+    /// Apple's GPU.
+    Metal,
+}
+
+impl FromStr for Place {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let unknown = || Error::unknown("device", text, ["cpu", "cuda", "cuda:N", "metal"]);
+        match text.split_once(':') {
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            None if text == "metal" => Ok(Self::Metal),
+            Some(("cuda", ordinal)) => ordinal.parse().map(Self::Cuda).map_err(|_| unknown()),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl Place {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// The program was built without it, or there is none.
+    pub fn open(self) -> anyhow::Result<Device> {
+        let (feature, built) = match self {
+            Self::Cpu => return Ok(Device::Cpu),
+            Self::Cuda(_) => ("cuda", cfg!(feature = "cuda")),
+            Self::Metal => ("metal", cfg!(feature = "metal")),
+        };
+        anyhow::ensure!(
+            built,
+            "--device {feature}: this program was built without it; build it with: cargo build --release --features {feature}"
+        );
+        let opened = match self {
+            Self::Cuda(ordinal) => Device::new_cuda(ordinal),
+            _ => Device::new_metal(0),
+        };
+        // The first line says it; what follows is a backtrace.
+        opened.map_err(|error| {
+            let reason = error.to_string();
+            anyhow::anyhow!("--device {feature}: no such device: {}", reason.lines().next().unwrap_or_default())
+        })
+    }
+}
+
+fn number(text: &str, fits: impl Fn(f64) -> bool, allowed: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|x: &f64| x.is_finite() && fits(*x)).ok_or_else(|| format!("it must be {allowed}"))
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    number(text, |_| true, "a finite number")
+}
+
+fn non_negative(text: &str) -> Result<f64, String> {
+    number(text, |x| x >= 0., "a finite number of at least 0")
+}
+
+fn radius(text: &str) -> Result<f64, String> {
+    number(text, |x| (0. ..1.).contains(&x), "a number from 0 up to, but not including, 1")
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    number(text, |x| 0. < x && x < 1., "a number between 0 and 1, both excluded")
+}
+
+fn count<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|n| (MIN..=MAX).contains(n))
+        .ok_or_else(|| format!("it must be a whole number from {MIN} to {MAX}"))
+}
+
+fn width(text: &str) -> Result<usize, String> {
+    count::<1, 65_536>(text)
+}
+
+fn seed(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("it must be a whole number from 0 to {}", u32::MAX))
+}

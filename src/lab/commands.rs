@@ -1,0 +1,320 @@
+//! What the program does, command by command: check everything, compute, write everything, print.
+
+use std::collections::HashSet;
+
+use anyhow::{Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use super::bench::{self, Workload};
+use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, defaults};
+use super::data::{Circles, Dataset};
+use super::minimize::minimize;
+use super::output::Output;
+use super::plot::Figure;
+use super::train::{Settings, train};
+use super::{list, parity, summary, tables};
+use crate::Spec;
+use crate::rules::REGISTRY;
+
+/// Runs what the command line asks for.
+///
+/// # Errors
+/// Input that is not allowed, or results that cannot be written.
+pub fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        None => {
+            let output = cli.output;
+            let minimization = Minimization::new(MinimizeArgs { output: output.clone(), ..defaults() })?;
+            let training = Training::new(TrainArgs { output: output.clone(), ..defaults() })?;
+            perform(&[&minimization, &training], &output)
+        }
+        Some(Command::Train(args)) => {
+            let output = args.output.clone();
+            perform(&[&Training::new(args)?], &output)
+        }
+        Some(Command::Minimize(args)) => {
+            let output = args.output.clone();
+            perform(&[&Minimization::new(args)?], &output)
+        }
+        Some(Command::Bench(args)) => run_bench(&args),
+        Some(Command::List) => tables::print(list::text()),
+    }
+}
+
+fn run_bench(args: &BenchArgs) -> Result<()> {
+    check_distinct(&args.optimizers)?;
+    let all = || REGISTRY.iter().map(|entry| entry.name.parse()).collect::<Result<Vec<Spec>, _>>();
+    let specs = if args.optimizers.is_empty() { all()? } else { args.optimizers.clone() };
+    let workload = Workload {
+        parameters: args.parameters,
+        tensors: args.tensors,
+        dtype: args.dtype.0,
+        state_dtype: args.state_dtype.map(|dtype| dtype.0),
+        device: args.device.open()?,
+    };
+    let progress = progress_bar(specs.len() as u64 + 1, false);
+    progress.set_message("memory bandwidth");
+    let bandwidth = if workload.device.is_cpu() { Some(bench::memory_bandwidth(args.parameters * 12)?) } else { None };
+    let mut measurements = vec![];
+    for spec in &specs {
+        progress.inc(1);
+        progress.set_message(spec.to_string());
+        // Candle's own keep their state in the parameters' type.
+        let ours = !spec.params().name().starts_with("candle-");
+        let workload = Workload { state_dtype: workload.state_dtype.filter(|_| ours), ..workload.clone() };
+        measurements.push(bench::measure(spec, &workload, bandwidth)?);
+    }
+    progress.finish_and_clear();
+    if args.json {
+        let report = json!({
+            "versions": summary::versions(),
+            "parameters": args.parameters,
+            "tensors": args.tensors,
+            "dtype": args.dtype.0.as_str(),
+            "threads": rayon::current_num_threads(),
+            "memory_bandwidth_gigabytes_per_second": bandwidth,
+            "optimizers": measurements,
+        });
+        return tables::print(serde_json::to_string_pretty(&report)?);
+    }
+    tables::print(tables::bench(&measurements))?;
+    if let Some(bandwidth) = bandwidth {
+        tables::print(format_args!("\ny += a·x over as many numbers: {bandwidth:.1} GB/s"))?;
+    }
+    Ok(())
+}
+
+/// Something to compute, its input checked.
+trait Experiment {
+    /// Its name in the summary.
+    fn name(&self) -> &'static str;
+    /// The files it will write.
+    fn files(&self) -> &'static [&'static str];
+    /// How many times it will report progress.
+    fn length(&self) -> u64;
+    /// Computes it.
+    fn run(&self, progress: &ProgressBar) -> Result<Findings>;
+}
+
+/// What came out of an experiment.
+struct Findings {
+    /// Contents of the files, in the order of [`Experiment::files`].
+    contents: Vec<Vec<u8>>,
+    /// Its section of `summary.json`.
+    summary: Value,
+    /// What is printed.
+    report: String,
+}
+
+fn perform(experiments: &[&dyn Experiment], args: &OutputArgs) -> Result<()> {
+    let mut names: Vec<&str> = experiments.iter().flat_map(|experiment| experiment.files()).copied().collect();
+    names.push(SUMMARY);
+    let mut output = Output::open(&args.out, &names)?;
+
+    let progress = progress_bar(experiments.iter().map(|experiment| experiment.length()).sum(), args.quiet);
+    let mut summary = Map::from_iter([("versions".to_owned(), summary::versions())]);
+    let mut reports = vec![];
+    for experiment in experiments {
+        let findings = experiment.run(&progress)?;
+        for (name, contents) in experiment.files().iter().zip(&findings.contents) {
+            output.stage(name, contents)?;
+        }
+        summary.insert(experiment.name().into(), findings.summary);
+        reports.push(findings.report);
+    }
+    progress.finish_and_clear();
+    // A summary tells of a training; a minimization alone leaves an earlier one in its place.
+    if summary.contains_key(TRAIN) {
+        output.stage(SUMMARY, &serde_json::to_vec_pretty(&summary)?)?;
+    }
+    output.commit()?;
+
+    if !args.quiet {
+        for report in reports {
+            tables::print(report)?;
+        }
+        tables::print(format_args!("Results are in {}", args.out.join("").display()))?;
+    }
+    Ok(())
+}
+
+/// A CSV file in memory; its header is written as a record.
+fn csv_writer() -> csv::Writer<Vec<u8>> {
+    csv::WriterBuilder::new().has_headers(false).from_writer(vec![])
+}
+
+const SUMMARY: &str = "summary.json";
+const TRAIN: &str = "train";
+
+/// A progress bar, drawn only where standard error is a terminal.
+fn progress_bar(length: u64, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template("{msg:40} {bar:40} {percent:>3} %  {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+fn check_distinct(specs: &[Spec]) -> Result<()> {
+    let mut seen = HashSet::new();
+    for spec in specs {
+        ensure!(seen.insert(spec.to_string()), "--optimizer '{spec}' is given twice");
+    }
+    Ok(())
+}
+
+/// Networks trained on one problem.
+struct Training {
+    args: TrainArgs,
+    specs: Vec<Spec>,
+    dataset: Dataset,
+    settings: Settings,
+}
+
+impl Training {
+    fn new(args: TrainArgs) -> Result<Self> {
+        check_distinct(&args.optimizers)?;
+        let dataset = match &args.data {
+            Some(path) => Dataset::table(path, &args.target, args.test_size, args.seed)?,
+            None => Dataset::circles(&args.circles(), args.test_size, args.seed)?,
+        };
+        let settings = Settings {
+            epochs: args.epochs,
+            batch_size: args.batch_size,
+            seed: args.seed,
+            hidden: args.hidden.clone(),
+            dtype: args.dtype.0,
+            device: args.device.open()?,
+        };
+        let specs = args.optimizers.iter().map(|spec| spec.clone().or_lr(args.lr)).collect();
+        Ok(Self { args, specs, dataset, settings })
+    }
+
+    /// Whether PyTorch's reference is of this problem.
+    fn is_the_chapters(&self) -> bool {
+        self.args.data.is_none()
+            && self.args.circles() == Circles::default()
+            && self.args.test_size == 0.3
+            && self.settings.hidden == [16, 16]
+            && self.settings.batch_size == 0
+    }
+
+    /// The problem in a line, as the picture's title.
+    fn title(&self) -> String {
+        let data = match &self.args.data {
+            Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            None => "circles".into(),
+        };
+        let outputs = super::model::Objective::for_classes(self.dataset.classes.len()).outputs();
+        let widths = [&[self.dataset.features], self.settings.hidden.as_slice(), &[outputs]].concat();
+        let network = widths.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
+        format!("Optimizers on {data}: {network} network, seed {}", self.settings.seed)
+    }
+}
+
+impl Experiment for Training {
+    fn name(&self) -> &'static str {
+        TRAIN
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &["losses.csv", "comparison.png", "comparison.svg"]
+    }
+
+    fn length(&self) -> u64 {
+        (self.specs.len() * self.settings.epochs) as u64
+    }
+
+    fn run(&self, progress: &ProgressBar) -> Result<Findings> {
+        let mut runs = vec![];
+        for spec in &self.specs {
+            progress.set_message(spec.to_string());
+            runs.push(train(&self.dataset, spec, &self.settings, || progress.inc(1))?);
+        }
+        let mut pairs = parity::with_candle(&self.specs, &runs);
+        if self.is_the_chapters() {
+            pairs.extend(parity::with_torch(&self.specs, &runs, &self.settings)?);
+        }
+
+        let mut losses = csv_writer();
+        losses.write_record(LOSSES)?;
+        for run in &runs {
+            for (i, epoch) in run.epochs.iter().enumerate() {
+                losses.serialize((&run.optimizer, run.seed, i + 1, epoch))?;
+            }
+        }
+        let figure = Figure::new(self.title(), &runs);
+        let mut report = tables::finals(&runs).to_string();
+        if !pairs.is_empty() {
+            report += &format!("\n\nLargest differences over all epochs:\n{}", tables::parity(&pairs));
+        }
+        Ok(Findings {
+            contents: vec![losses.into_inner()?, figure.png()?, figure.svg()?.into_bytes()],
+            summary: summary::training(&self.args, &self.dataset, &self.specs, &runs, &pairs)?,
+            report: report + "\n",
+        })
+    }
+}
+
+const LOSSES: [&str; 7] = ["optimizer", "seed", "epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
+
+/// A test function minimized.
+struct Minimization {
+    args: MinimizeArgs,
+    specs: Vec<Spec>,
+    start: Vec<f64>,
+}
+
+impl Minimization {
+    fn new(args: MinimizeArgs) -> Result<Self> {
+        check_distinct(&args.optimizers)?;
+        let start = if args.start.is_empty() { args.function.start.to_vec() } else { args.start.clone() };
+        args.function.check_start(&start)?;
+        let specs = args.optimizers.iter().map(|spec| spec.clone().or_lr(args.lr)).collect();
+        Ok(Self { args, specs, start })
+    }
+}
+
+impl Experiment for Minimization {
+    fn name(&self) -> &'static str {
+        "minimize"
+    }
+
+    fn files(&self) -> &'static [&'static str] {
+        &["minimize.csv"]
+    }
+
+    fn length(&self) -> u64 {
+        self.specs.len() as u64
+    }
+
+    fn run(&self, progress: &ProgressBar) -> Result<Findings> {
+        let mut paths = vec![];
+        for spec in &self.specs {
+            progress.set_message(spec.to_string());
+            paths.push(minimize(self.args.function, &self.start, self.args.steps, spec)?);
+            progress.inc(1);
+        }
+
+        let mut points = csv_writer();
+        let coordinates = (0..self.start.len()).map(|i| format!("x{i}"));
+        let header = ["optimizer".into(), "step".into()].into_iter().chain(coordinates).chain(["value".into()]);
+        points.write_record(header.collect::<Vec<String>>())?;
+        for path in &paths {
+            for (step, (x, value)) in path.points.iter().enumerate() {
+                points.serialize((&path.optimizer, step, x, value))?;
+            }
+        }
+        let function = self.args.function;
+        let report = format!("{} = {}\n{}\n", function.name, function.formula, tables::paths(&paths));
+        Ok(Findings {
+            contents: vec![points.into_inner()?],
+            summary: json!(summary::minimization(&self.args, &self.start, &self.specs, &paths)),
+            report,
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! Test functions in place of a network: the path of each optimizer, step by step.
+
+use anyhow::{Result, ensure};
+use candle_core::{Device, Tensor, Var};
+
+use crate::Spec;
+
+/// A function of one or more numbers, with the place where it is usually started.
+#[derive(Debug)]
+pub struct Function {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// Its formula.
+    pub formula: &'static str,
+    /// The start that is taken if none is given; also says how many numbers the function takes.
+    pub start: &'static [f64],
+    /// Whether it takes any other number of numbers, too.
+    pub any_dimension: bool,
+    /// The value at a point `[n]`, differentiable; a scalar.
+    value: fn(&Tensor) -> candle_core::Result<Tensor>,
+}
+
+/// All test functions.
+pub const FUNCTIONS: &[Function] = &[
+    Function { name: "square", formula: "x²", start: &[5.], any_dimension: true, value: |x| x.sqr()?.sum_all() },
+    Function {
+        name: "ravine",
+        formula: "½(x² + 50y²)",
+        start: &[5., 1.],
+        any_dimension: false,
+        value: |x| {
+            let [x, y] = coordinates(x)?;
+            (x.sqr()? + (y.sqr()? * 50.)?)? * 0.5
+        },
+    },
+    Function {
+        name: "rosenbrock",
+        formula: "Σ 100(xᵢ₊₁ - xᵢ²)² + (1 - xᵢ)²",
+        start: &[-1.5, 2.],
+        any_dimension: true,
+        value: |x| {
+            let n = x.dim(0)? - 1;
+            let (head, tail) = (x.narrow(0, 0, n)?, x.narrow(0, 1, n)?);
+            let valley = ((tail - head.sqr()?)?.sqr()? * 100.)?;
+            (valley + head.affine(-1., 1.)?.sqr()?)?.sum_all()
+        },
+    },
+    Function {
+        name: "himmelblau",
+        formula: "(x² + y - 11)² + (x + y² - 7)²",
+        start: &[0., 0.],
+        any_dimension: false,
+        value: |x| {
+            let [x, y] = coordinates(x)?;
+            ((x.sqr()? + &y)? - 11.)?.sqr()? + ((&x + y.sqr()?)? - 7.)?.sqr()?
+        },
+    },
+    Function {
+        name: "beale",
+        formula: "(1.5 - x + xy)² + (2.25 - x + xy²)² + (2.625 - x + xy³)²",
+        start: &[1., 1.],
+        any_dimension: false,
+        value: |x| {
+            let [x, y] = coordinates(x)?;
+            let term = |constant: f64, power: f64| ((&x * y.powf(power)?)? - &x)?.affine(1., constant)?.sqr();
+            (term(1.5, 1.)? + term(2.25, 2.)?)? + term(2.625, 3.)?
+        },
+    },
+    Function {
+        name: "rastrigin",
+        formula: "Σ xᵢ² - 10 cos(2πxᵢ) + 10",
+        start: &[3.2, -2.3],
+        any_dimension: true,
+        value: |x| (x.sqr()? - (x * std::f64::consts::TAU)?.cos()?.affine(10., -10.)?)?.sum_all(),
+    },
+];
+
+fn coordinates(x: &Tensor) -> candle_core::Result<[Tensor; 2]> {
+    Ok([x.get(0)?, x.get(1)?])
+}
+
+impl Function {
+    /// The function of this name.
+    ///
+    /// # Errors
+    /// None of this name.
+    pub fn named(name: &str) -> crate::Result<&'static Self> {
+        FUNCTIONS
+            .iter()
+            .find(|function| function.name == name)
+            .ok_or_else(|| crate::Error::unknown("function", name, FUNCTIONS.iter().map(|function| function.name)))
+    }
+
+    /// Checks that `start` is a point the function takes.
+    ///
+    /// # Errors
+    /// Too few or too many numbers.
+    pub fn check_start(&self, start: &[f64]) -> Result<()> {
+        let (given, usual) = (start.len(), self.start.len());
+        let fits = given == usual || self.any_dimension && given > usual;
+        let or_more = if self.any_dimension { " or more" } else { "" };
+        ensure!(fits, "--start has {given} numbers, but {} takes {usual}{or_more}", self.name);
+        Ok(())
+    }
+}
+
+/// The way of one optimizer: the start, then the point after each step.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// The optimizer's spec, as given.
+    pub optimizer: String,
+    /// Points with the value of the function there.
+    pub points: Vec<(Vec<f64>, f64)>,
+}
+
+/// Minimizes `function` from `start` in f64, by its gradient.
+pub fn minimize(function: &Function, start: &[f64], steps: usize, spec: &Spec) -> Result<Path> {
+    let x = Var::new(start, &Device::Cpu)?;
+    let mut optimizer = spec.build(vec![x.clone()])?;
+    let mut points = Vec::with_capacity(steps + 1);
+    for step in 0..=steps {
+        let value = (function.value)(&x)?;
+        points.push((x.to_vec1()?, value.to_scalar()?));
+        if step < steps {
+            optimizer.step(&value.backward()?)?;
+        }
+    }
+    Ok(Path { optimizer: spec.to_string(), points })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_function_has_its_known_minimum_there_with_no_gradient() {
+        let minima: &[(&str, &[f64], f64)] = &[
+            ("square", &[0.], 0.),
+            ("ravine", &[0., 0.], 0.),
+            ("rosenbrock", &[1., 1., 1.], 0.),
+            ("himmelblau", &[3., 2.], 0.),
+            ("beale", &[3., 0.5], 0.),
+            ("rastrigin", &[0., 0., 0.], 0.),
+        ];
+        assert_eq!(minima.len(), FUNCTIONS.len());
+        for (name, point, minimum) in minima {
+            let x = Var::new(*point, &Device::Cpu).unwrap();
+            let value = (Function::named(name).unwrap().value)(&x).unwrap();
+            assert!((value.to_scalar::<f64>().unwrap() - minimum).abs() < 1e-12, "{name}");
+            let gradient = value.backward().unwrap().get(&x).unwrap().to_vec1::<f64>().unwrap();
+            assert!(gradient.iter().all(|g| g.abs() < 1e-12), "{name}: {gradient:?}");
+        }
+    }
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        for function in FUNCTIONS {
+            let point: Vec<f64> = function.start.iter().map(|x| x * 0.9 + 0.1).collect();
+            let value = |x: &[f64]| (function.value)(&Var::new(x, &Device::Cpu).unwrap()).unwrap();
+            let x = Var::new(point.as_slice(), &Device::Cpu).unwrap();
+            let gradient = (function.value)(&x).unwrap().backward().unwrap().get(&x).unwrap().to_vec1::<f64>().unwrap();
+            for i in 0..point.len() {
+                let at = |h: f64| {
+                    let mut moved = point.clone();
+                    moved[i] += h;
+                    value(&moved).to_scalar::<f64>().unwrap()
+                };
+                let slope = (at(1e-6) - at(-1e-6)) / 2e-6;
+                assert!((slope - gradient[i]).abs() < 1e-6 * slope.abs().max(1.), "{}", function.name);
+            }
+        }
+    }
+}

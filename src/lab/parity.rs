@@ -1,0 +1,116 @@
+//! How far two implementations of one optimizer part, over all epochs.
+
+use anyhow::{Context, Result};
+use candle_core::DType;
+use serde::{Deserialize, Serialize};
+
+use super::train::{Run, Settings};
+use crate::Spec;
+
+/// PyTorch's curves of the chapter's experiment; `data/README.md` says how they were made.
+const REFERENCE: &str = include_str!("../../data/reference.csv");
+/// The PyTorch that made them.
+const TORCH: &str = "PyTorch 2.15.0";
+/// The learning rate they were made with.
+const LR: f64 = 0.01;
+
+/// Two optimizers that should give the same curves, and how far they part.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pair {
+    /// One of ours.
+    pub optimizer: String,
+    /// Its peer.
+    pub against: String,
+    /// Largest difference of the train loss over all epochs.
+    pub train_loss: f64,
+    /// Largest difference of the test loss over all epochs.
+    pub test_loss: f64,
+}
+
+impl Pair {
+    fn new(ours: &Run, against: &str, theirs: &[[f64; 2]]) -> Self {
+        let largest = |pick: fn(&[f64; 2]) -> f64| {
+            let ours = losses(ours);
+            ours.iter().zip(theirs).map(|(a, b)| difference(pick(a), pick(b))).fold(0., f64::max)
+        };
+        Self {
+            optimizer: ours.optimizer.clone(),
+            against: against.into(),
+            train_loss: largest(|losses| losses[0]),
+            test_loss: largest(|losses| losses[1]),
+        }
+    }
+}
+
+fn losses(run: &Run) -> Vec<[f64; 2]> {
+    run.epochs.iter().map(|epoch| [epoch.train_loss, epoch.test_loss]).collect()
+}
+
+/// Equal values differ by nothing, be they infinite or NaN; one of them alone is infinitely far from any number.
+fn difference(a: f64, b: f64) -> f64 {
+    if a == b || a.is_nan() && b.is_nan() {
+        0.
+    } else if a.is_finite() && b.is_finite() {
+        (a - b).abs()
+    } else {
+        f64::INFINITY
+    }
+}
+
+/// Candle's optimizers among `runs`, each against ours with the same settings.
+pub fn with_candle(specs: &[Spec], runs: &[Run]) -> Vec<Pair> {
+    let all = || specs.iter().zip(runs);
+    all()
+        .flat_map(|theirs| all().map(move |ours| (ours, theirs)))
+        .filter(|((ours, _), (theirs, _))| are_twins(ours, theirs))
+        .map(|((_, ours), (_, theirs))| Pair::new(ours, &theirs.optimizer, &losses(theirs)))
+        .collect()
+}
+
+/// Whether `theirs` is Candle's version of `ours`: what Candle's has no key for must have its default in ours.
+fn are_twins(ours: &Spec, theirs: &Spec) -> bool {
+    let named = theirs.params().name().strip_prefix("candle-") == Some(ours.params().name());
+    let default = |key: &str| crate::spec::entry(ours.params().name()).ok().and_then(|e| (e.defaults)().get(key));
+    named && ours.resolved().all(|(key, value)| Some(value) == theirs.params().get(key).or_else(|| default(key)))
+}
+
+/// A row of the reference.
+#[derive(Deserialize)]
+struct Row {
+    optimizer: String,
+    seed: u32,
+    dtype: String,
+    epoch: usize,
+    train_loss: f64,
+    test_loss: f64,
+}
+
+/// Ours among `runs`, each against PyTorch's run of the same optimizer. The caller sees to it that the problem is the
+/// chapter's; other seeds, types and hyperparameters than the reference's are left out here.
+pub fn with_torch(specs: &[Spec], runs: &[Run], settings: &Settings) -> Result<Vec<Pair>> {
+    let rows: Vec<Row> = csv::Reader::from_reader(REFERENCE.as_bytes())
+        .deserialize()
+        .collect::<Result<_, _>>()
+        .context("the built-in reference cannot be read")?;
+    let dtype = match settings.dtype {
+        DType::F64 => "f64",
+        DType::F32 => "f32",
+        _ => return Ok(vec![]),
+    };
+    let fits = |row: &&Row| row.seed == settings.seed && row.dtype == dtype;
+    let mut pairs = vec![];
+    for (spec, run) in specs.iter().zip(runs) {
+        let mut theirs: Vec<[f64; 2]> = vec![];
+        for row in rows.iter().filter(fits).filter(|row| row.epoch == 1) {
+            let reference = row.optimizer.parse::<Spec>()?.or_lr(LR);
+            if reference.params().name() == spec.params().name() && reference.resolved().eq(spec.resolved()) {
+                let curve = rows.iter().filter(fits).filter(|other| other.optimizer == row.optimizer);
+                theirs = curve.map(|row| [row.train_loss, row.test_loss]).collect();
+            }
+        }
+        if !theirs.is_empty() {
+            pairs.push(Pair::new(run, TORCH, &theirs));
+        }
+    }
+    Ok(pairs)
+}

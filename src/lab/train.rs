@@ -1,0 +1,136 @@
+//! Training one network with one optimizer: data, model, optimizer, loop, record.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+use candle_nn::Module;
+use serde::Serialize;
+
+use super::data::{Dataset, Rows};
+use super::model::{Network, Objective};
+use crate::Spec;
+use crate::random::torch::Generator;
+
+/// How to train, whichever the optimizer.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Passes over the training rows.
+    pub epochs: usize,
+    /// Rows in a batch; 0 takes all of them at once, unshuffled.
+    pub batch_size: usize,
+    /// Seed of the weights and of the shuffling.
+    pub seed: u32,
+    /// Widths of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// Type of the weights and of the data.
+    pub dtype: DType,
+    /// Where it all lies.
+    pub device: Device,
+}
+
+/// What is known after an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Epoch {
+    /// The loss the epoch's update was computed from, before it; in batches, their mean weighted by rows.
+    pub train_loss: f64,
+    /// The loss on the test rows, after the epoch.
+    pub test_loss: f64,
+    /// Share of training rows told right, from the same pass as `train_loss`.
+    pub train_accuracy: f64,
+    /// Share of test rows told right, after the epoch.
+    pub test_accuracy: f64,
+}
+
+/// A finished training.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The optimizer's spec, as given.
+    pub optimizer: String,
+    /// The seed.
+    pub seed: u32,
+    /// All epochs, from the first.
+    pub epochs: Vec<Epoch>,
+    /// Time for training and evaluation.
+    pub time: Duration,
+}
+
+impl Run {
+    /// The first epoch, from 1, with a loss that is NaN or infinite.
+    pub fn diverged_at(&self) -> Option<usize> {
+        let finite = |epoch: &Epoch| epoch.train_loss.is_finite() && epoch.test_loss.is_finite();
+        self.epochs.iter().position(|epoch| !finite(epoch)).map(|index| index + 1)
+    }
+}
+
+/// Trains on `dataset` with the optimizer of `spec`, from the weights of the seed; calls `progress` after each epoch.
+pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl Fn()) -> Result<Run> {
+    let Settings { dtype, ref device, .. } = *settings;
+    let objective = Objective::for_classes(dataset.classes.len());
+    let training = Batch::new(&dataset.train, dataset.features, objective, dtype, device)?;
+    let test = Batch::new(&dataset.test, dataset.features, objective, dtype, device)?;
+
+    let sizes = [&[dataset.features], settings.hidden.as_slice(), &[objective.outputs()]].concat();
+    let network = Network::new(&sizes, settings.seed, dtype, device)?;
+    let mut optimizer = spec.build(network.vars())?;
+    let mut shuffle = Generator::manual_seed(settings.seed.into());
+
+    let start = Instant::now();
+    let mut epochs = Vec::with_capacity(settings.epochs);
+    for _ in 0..settings.epochs {
+        let (mut train_loss, mut train_accuracy) = (0., 0.);
+        for batch in training.batches(settings.batch_size, &mut shuffle)? {
+            let logits = network.forward(&batch.x)?;
+            let loss = objective.loss(&logits, &batch.y)?;
+            let share = batch.rows()? as f64 / training.rows()? as f64;
+            train_loss += share * scalar(&loss)?;
+            train_accuracy += share * objective.accuracy(&logits, &batch.y)?;
+            optimizer.step(&loss.backward()?)?;
+        }
+
+        let logits = network.forward(&test.x)?;
+        let test_loss = scalar(&objective.loss(&logits, &test.y)?)?;
+        let test_accuracy = objective.accuracy(&logits, &test.y)?;
+        epochs.push(Epoch { train_loss, test_loss, train_accuracy, test_accuracy });
+        progress();
+    }
+    Ok(Run { optimizer: spec.to_string(), seed: settings.seed, epochs, time: start.elapsed() })
+}
+
+/// Rows as tensors.
+#[derive(Clone)]
+struct Batch {
+    /// `[rows, features]`
+    x: Tensor,
+    /// Targets, as the objective takes them.
+    y: Tensor,
+}
+
+impl Batch {
+    fn new(rows: &Rows, features: usize, objective: Objective, dtype: DType, device: &Device) -> Result<Self> {
+        let x = Tensor::from_slice(&rows.x, (rows.y.len(), features), device)?.to_dtype(dtype)?;
+        Ok(Self { x, y: objective.targets(&rows.y, dtype, device)? })
+    }
+
+    fn rows(&self) -> candle_core::Result<usize> {
+        self.x.dim(0)
+    }
+
+    /// The batches of an epoch: shuffled as by `torch.randperm` and cut into `size` rows, the last one shorter; for
+    /// size 0 all rows in their order.
+    fn batches(&self, size: usize, shuffle: &mut Generator) -> Result<Vec<Self>> {
+        if size == 0 {
+            return Ok(vec![self.clone()]);
+        }
+        let order: Vec<u32> = shuffle.randperm(self.rows()?).into_iter().map(|row| row as u32).collect();
+        let cut = |rows: &[u32]| {
+            let rows = Tensor::new(rows, self.x.device())?;
+            Ok(Self { x: self.x.index_select(&rows, 0)?, y: self.y.index_select(&rows, 0)? })
+        };
+        order.chunks(size).map(cut).collect()
+    }
+}
+
+fn scalar(tensor: &Tensor) -> candle_core::Result<f64> {
+    tensor.to_dtype(DType::F64)?.to_scalar()
+}

@@ -1,0 +1,57 @@
+//! What training needs beside the optimizer, for anybody's model.
+
+mod dense;
+mod elementary;
+mod loss;
+mod product;
+mod simd;
+
+use candle_core::{CpuStorage, DType, Error, Layout, Result, Storage, Tensor, WithDType};
+
+pub use dense::{Activation, Dense};
+pub use loss::bce_with_logits;
+
+/// Tensors of half precision on the CPU as f32, in which the operations here compute; none for any other.
+fn widen_half<const N: usize>(tensors: [&Tensor; N]) -> Result<Option<[Tensor; N]>> {
+    let half = |tensor: &&Tensor| tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F16 | DType::BF16);
+    if !tensors.iter().all(half) {
+        return Ok(None);
+    }
+    let mut wide = tensors.map(Tensor::clone);
+    for tensor in &mut wide {
+        *tensor = tensor.to_dtype(DType::F32)?;
+    }
+    Ok(Some(wide))
+}
+
+/// Evaluates an expression with `$float` standing for the type of `$dtype`, f32 or f64.
+macro_rules! on_floats {
+    ($op:expr, $dtype:expr, $float:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $float = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $float = f64;
+                $body
+            }
+            dtype => return Err(candle_core::Error::UnsupportedDTypeForOp(dtype, $op)),
+        }
+    };
+}
+use on_floats;
+
+/// The storage of a tensor on the CPU.
+fn cpu(storage: &Storage) -> Result<&CpuStorage> {
+    match storage {
+        Storage::Cpu(storage) => Ok(storage),
+        _ => Err(Error::Msg("expected a tensor on the CPU".into())),
+    }
+}
+
+/// The values of a contiguous tensor.
+fn contents<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op: "contents" })?;
+    Ok(&storage.as_slice::<T>()?[start..end])
+}

@@ -1,0 +1,132 @@
+//! Vectors as wide as the processor has them, for f32 and f64 alike.
+//!
+//! An [`Op`] is compiled once for each instruction set (AVX-512, AVX2, NEON, plain) and dispatched at run time.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use crate::real::Real;
+
+/// A number of which a vector register of the instruction set `S` holds several.
+pub(super) trait Lane<S: Simd>: Scalar {
+    /// The register.
+    type Vector: Copy;
+    /// How many it holds.
+    const LANES: usize;
+    /// The same number in every lane.
+    fn splat(simd: S, x: Self) -> Self::Vector;
+    /// The first lanes from a slice, zero in those it is too short for.
+    fn load(simd: S, from: &[Self]) -> Self::Vector;
+    /// As many lanes as the slice is long.
+    fn store(simd: S, to: &mut [Self], x: Self::Vector);
+    /// Lane by lane the sum.
+    fn sum(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// `a·b + c`, rounded once where the processor can.
+    fn mul_add(simd: S, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// Lane by lane the larger; of NaN and a number, either.
+    fn larger(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+}
+
+/// A type that operations are compiled for: f32 and f64.
+pub(super) trait Scalar: Real + candle_core::WithDType {
+    /// Runs `op` with the widest vectors the processor has.
+    fn dispatch<O: Op<Self>>(op: O) -> O::Output;
+}
+
+/// An operation on slices of `R`. `run` and all it calls must be `#[inline(always)]`: only then are they compiled for `S`.
+pub(super) trait Op<R: Scalar> {
+    /// What it returns.
+    type Output;
+    /// Runs it.
+    fn run<S: Simd>(self, simd: S) -> Self::Output
+    where
+        R: Lane<S>;
+}
+
+macro_rules! lane {
+    (
+        $float:ty, $vector:ident, $lanes:ident,
+        $splat:ident, $load:ident, $store:ident, $whole:ident, $whole_mut:ident, $add:ident, $mul_add:ident, $max:ident
+    ) => {
+        impl<S: Simd> Lane<S> for $float {
+            type Vector = S::$vector;
+            const LANES: usize = S::$lanes;
+
+            #[inline(always)]
+            fn splat(simd: S, x: Self) -> Self::Vector {
+                simd.$splat(x)
+            }
+
+            #[inline(always)]
+            fn load(simd: S, from: &[Self]) -> Self::Vector {
+                // A whole register is a plain load, without a mask.
+                match S::$whole(from).0.first() {
+                    Some(whole) => *whole,
+                    None => simd.$load(from),
+                }
+            }
+
+            #[inline(always)]
+            fn store(simd: S, to: &mut [Self], x: Self::Vector) {
+                match S::$whole_mut(to).0.first_mut() {
+                    Some(whole) => *whole = x,
+                    None => simd.$store(to, x),
+                }
+            }
+
+            #[inline(always)]
+            fn sum(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                simd.$add(a, b)
+            }
+
+            #[inline(always)]
+            fn mul_add(simd: S, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+                simd.$mul_add(a, b, c)
+            }
+
+            #[inline(always)]
+            fn larger(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector {
+                simd.$max(a, b)
+            }
+        }
+
+        impl Scalar for $float {
+            fn dispatch<O: Op<Self>>(op: O) -> O::Output {
+                struct Dispatch<O>(O);
+                impl<O: Op<$float>> WithSimd for Dispatch<O> {
+                    type Output = O::Output;
+                    #[inline(always)]
+                    fn with_simd<S: Simd>(self, simd: S) -> O::Output {
+                        self.0.run(simd)
+                    }
+                }
+                Arch::new().dispatch(Dispatch(op))
+            }
+        }
+    };
+}
+lane!(
+    f32,
+    f32s,
+    F32_LANES,
+    splat_f32s,
+    partial_load_f32s,
+    partial_store_f32s,
+    as_simd_f32s,
+    as_mut_simd_f32s,
+    add_f32s,
+    mul_add_e_f32s,
+    max_f32s
+);
+lane!(
+    f64,
+    f64s,
+    F64_LANES,
+    splat_f64s,
+    partial_load_f64s,
+    partial_store_f64s,
+    as_simd_f64s,
+    as_mut_simd_f64s,
+    add_f64s,
+    mul_add_e_f64s,
+    max_f64s
+);
