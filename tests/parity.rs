@@ -48,7 +48,7 @@ fn sgd_is_candles_to_the_bit() {
 fn sgd_differs_from_candles_in_the_sign_of_zero_alone() {
     // Candle adds 0 to the product lr·g, which makes -0 positive: p - lr·g is then -0 for it, and 0 for us and PyTorch.
     let (start, step) = (tensor(&[-0., -0., 0., 0.], DType::F32), tensor(&[-0., 0., -0., 0.], DType::F32));
-    let run = |name: &str| path(&spec(name), &start, &[step.clone()]).remove(0);
+    let run = |name: &str| path(&spec(name), &start, std::slice::from_ref(&step)).remove(0);
     let (ours, candles) = (run("sgd"), run("candle-sgd"));
     assert_eq!(floats(&ours), floats(&candles));
     let differ: Vec<bool> = bits(&ours).iter().zip(bits(&candles)).map(|(a, b)| *a != b).collect();

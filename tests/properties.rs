@@ -26,7 +26,7 @@ fn run(spec: &Spec, vars: &[Var], steps: &[Vec<Tensor>]) {
 /// Where a variable ends after steps along `gradients`.
 fn end(spec: &Spec, var: &Var, steps: &[Tensor]) -> Vec<u64> {
     let steps: Vec<_> = steps.iter().map(|gradient| vec![gradient.clone()]).collect();
-    run(spec, &[var.clone()], &steps);
+    run(spec, std::slice::from_ref(var), &steps);
     bits(var)
 }
 
@@ -122,7 +122,8 @@ fn shape_does_not_matter() {
 
 #[test]
 fn gradients_may_lie_in_memory_in_any_way() {
-    let layouts: [(&str, fn(&Tensor) -> candle_core::Result<Tensor>); 3] = [
+    type Layout = fn(&Tensor) -> candle_core::Result<Tensor>;
+    let layouts: [(&str, Layout); 3] = [
         ("transposed", |g| g.t()?.contiguous()?.t()),
         ("within a larger tensor", |g| Tensor::cat(&[g, g, g], 0)?.narrow(0, 5, 5)),
         ("every second column", |g| Tensor::stack(&[g, &g.neg()?], 2)?.narrow(2, 0, 1)?.squeeze(2)),

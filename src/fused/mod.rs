@@ -209,12 +209,12 @@ fn walk<E: Pass<Z>, Z: Element>(
 }
 
 fn step_one<E: Pass<Z>, Z: Element>(var: &Var, grad: &Tensor, state: State<Z>, now: Now) -> Result<()> {
-    if var.device().is_cpu() && grad.is_contiguous() {
-        return lend::parameter(var, grad, |p, g| share::<E, Z>(p, g, state, now));
+    let step = |p: &mut [E], g: &[E]| share::<E, Z>(p, g, state, now);
+    if var.device().is_cpu() {
+        return lend::parameter(var, &grad.contiguous()?, step);
     }
-    let copy = Var::from_tensor(&var.to_device(&Device::Cpu)?)?;
-    let grad = grad.to_device(&Device::Cpu)?.contiguous()?;
-    lend::parameter(&copy, &grad, |p, g| share::<E, Z>(p, g, state, now))?;
+    let copy = var.to_device(&Device::Cpu)?;
+    lend::parameter(&copy, &grad.to_device(&Device::Cpu)?.contiguous()?, step)?;
     var.set(&copy.to_device(var.device())?)
 }
 

@@ -28,7 +28,7 @@ pub(super) fn product<S: Simd, R: Lane<S>>(
     m: usize,
     activation: Activation,
 ) -> Vec<R> {
-    let n = if k == 0 { 0 } else { a.len() / k };
+    let n = a.len().checked_div(k).unwrap_or(0);
     let mut c = vec![R::lit(0.); n * m];
     let mut panel = Vec::with_capacity(k);
     for from in (0..m).step_by(R::LANES) {
