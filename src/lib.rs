@@ -27,7 +27,7 @@
 //! | [`rules`] | one optimizer a file, and the registry |
 //! | [`optimizer`] | [`Optim`], which holds parameters and state; [`DynOptimizer`] for programs that choose at run time |
 //! | [`spec`] | optimizers named in a line: `adamw:lr=0.01,weight_decay=0.1` |
-//! | [`nn`] | losses with their own backward pass |
+//! | [`nn`] | layers and losses with their own backward pass |
 //! | [`rule`], [`real`] | how an optimizer is written: one function, generic over its number type |
 
 #![warn(missing_docs)]
@@ -46,6 +46,11 @@ pub mod real;
 pub mod rule;
 pub mod rules;
 pub mod spec;
+
+/// The README's examples, compiled and run as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 pub use error::{Error, Result, nearest};
 pub use optimizer::{DynOptimizer, Optim};
