@@ -28,8 +28,10 @@ pub(super) fn product<S: Simd, R: Lane<S>>(
     m: usize,
     activation: Activation,
 ) -> Vec<R> {
-    let n = a.len().checked_div(k).unwrap_or(0);
-    let mut c = vec![R::lit(0.); n * m];
+    if k == 0 {
+        return vec![];
+    }
+    let mut c = vec![R::lit(0.); a.len() / k * m];
     let mut panel = Vec::with_capacity(k);
     for from in (0..m).step_by(R::LANES) {
         let to = m.min(from + R::LANES);
@@ -37,47 +39,60 @@ pub(super) fn product<S: Simd, R: Lane<S>>(
         panel.extend(b.chunks_exact(m).map(|row| R::load(simd, &row[from..to])));
         let start = bias.map_or(R::splat(simd, R::lit(0.)), |bias| R::load(simd, &bias[from..to]));
 
-        let mut row = 0;
-        while row + TILE <= n {
-            product_tile::<S, R, TILE>(simd, &a[row * k..], &panel, start, activation, &mut c[row * m..], m, from, to);
-            row += TILE;
-        }
-        for row in row..n {
-            product_tile::<S, R, 1>(simd, &a[row * k..], &panel, start, activation, &mut c[row * m..], m, from, to);
+        for (a, c) in a.chunks(TILE * k).zip(c.chunks_mut(TILE * m)) {
+            if a.len() == TILE * k {
+                let sums = product_tile::<S, R>(simd, a, &panel, start);
+                for row in 0..TILE {
+                    R::store(simd, &mut c[row * m..][from..to], activated::<S, R>(simd, sums[row], activation));
+                }
+            } else {
+                for (a, c) in a.chunks_exact(k).zip(c.chunks_exact_mut(m)) {
+                    let sum = product_row::<S, R>(simd, a, &panel, start);
+                    R::store(simd, &mut c[from..to], activated::<S, R>(simd, sum, activation));
+                }
+            }
         }
     }
     c
 }
 
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "a tile is what its loop nest says it is")]
-fn product_tile<S: Simd, R: Lane<S>, const ROWS: usize>(
-    simd: S,
-    a: &[R],
-    panel: &[R::Vector],
-    start: R::Vector,
-    activation: Activation,
-    c: &mut [R],
-    m: usize,
-    from: usize,
-    to: usize,
-) {
-    let k = panel.len();
-    let mut rows: [&[R]; ROWS] = [&[]; ROWS];
-    for (row, values) in rows.iter_mut().zip(a.chunks_exact(k)) {
-        *row = values;
+fn activated<S: Simd, R: Lane<S>>(simd: S, sum: R::Vector, activation: Activation) -> R::Vector {
+    match activation {
+        Activation::Identity => sum,
+        Activation::Relu => R::larger(simd, R::splat(simd, R::lit(0.)), sum),
     }
-    let mut sums = [start; ROWS];
-    for (i, b) in panel.iter().enumerate() {
-        for row in 0..ROWS {
-            sums[row] = R::mul_add(simd, R::splat(simd, rows[row][i]), *b, sums[row]);
+}
+
+#[inline(always)]
+fn product_row<S: Simd, R: Lane<S>>(simd: S, row: &[R], panel: &[R::Vector], start: R::Vector) -> R::Vector {
+    let mut sum = start;
+    for (&x, &b) in row.iter().zip(panel) {
+        sum = R::mul_add(simd, R::splat(simd, x), b, sum);
+    }
+    sum
+}
+
+#[inline(always)]
+fn product_tile<S: Simd, R: Lane<S>>(simd: S, rows: &[R], panel: &[R::Vector], start: R::Vector) -> [R::Vector; TILE] {
+    // Each row by a name of its own, all walked together: an array of them would lie on the stack, and indexing them
+    // would cost a check each time.
+    let k = panel.len();
+    let (a, rows) = rows.split_at(k);
+    let (b, rows) = rows.split_at(k);
+    let (c, rows) = rows.split_at(k);
+    let (d, rows) = rows.split_at(k);
+    let (e, rows) = rows.split_at(k);
+    let (f, rows) = rows.split_at(k);
+    let (g, h) = rows.split_at(k);
+    let mut sums = [start; TILE];
+    let rows = a.iter().zip(b).zip(c).zip(d).zip(e).zip(f).zip(g).zip(h);
+    for ((((((((a, b), c), d), e), f), g), h), &shared) in rows.zip(panel) {
+        for (sum, &x) in sums.iter_mut().zip([a, b, c, d, e, f, g, h]) {
+            *sum = R::mul_add(simd, R::splat(simd, x), shared, *sum);
         }
     }
-    let zero = R::splat(simd, R::lit(0.));
-    for row in 0..ROWS {
-        let sum = if activation == Activation::Relu { R::larger(simd, zero, sums[row]) } else { sums[row] };
-        R::store(simd, &mut c[row * m..][from..to], sum);
-    }
+    sums
 }
 
 /// `aᵀ·b` for a `[n, p]` and b `[n, q]`, as `[p, q]`.
