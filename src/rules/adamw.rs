@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Loshchilov and Hutter, 2017, arXiv:1711.05101, algorithm 2 with the schedule in lr. The rule is
-//! [`adam`](crate::rules::adam)'s. `candle_nn::AdamW` corrects the averages themselves, m̂ = m·(1/(1 - β₁ᵗ)), where
+//! [`adam`]'s. `candle_nn::AdamW` corrects the averages themselves, m̂ = m·(1/(1 - β₁ᵗ)), where
 //! torch and this crate correct the step size and the root: the two differ by rounding alone.
 
 use crate::optimizer::{Config, Optim};
