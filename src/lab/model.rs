@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::{Module, Sequential, seq};
 
-use crate::nn::{Activation, Dense, bce_with_logits};
+use crate::nn::{Activation, Dense, bce_with_logits, cross_entropy};
 use crate::random::torch::Generator;
 
 /// A network and the variables it is made of.
@@ -83,7 +83,7 @@ impl Objective {
     pub fn loss(self, logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
         match self {
             Self::Binary => bce_with_logits(logits, targets),
-            Self::MultiClass(_) => candle_nn::loss::cross_entropy(logits, targets),
+            Self::MultiClass(_) => cross_entropy(logits, targets),
         }
     }
 

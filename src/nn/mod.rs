@@ -9,7 +9,7 @@ mod simd;
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Storage, Tensor, WithDType};
 
 pub use dense::{Activation, Dense};
-pub use loss::bce_with_logits;
+pub use loss::{bce_with_logits, cross_entropy, mse};
 
 /// Tensors of half precision on the CPU as f32, in which the operations here compute; none for any other.
 fn widen_half<const N: usize>(tensors: [&Tensor; N]) -> Result<Option<[Tensor; N]>> {

@@ -1,0 +1,191 @@
+//! Cross entropy of several classes.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, WithDType};
+use pulp::Simd;
+
+use super::not_empty;
+use crate::nn::elementary::Elementary;
+use crate::nn::simd::{Lane, Op, Scalar};
+use crate::nn::{contents, on_floats, widen_half};
+use crate::real::Real;
+
+/// Mean cross entropy of logits `[rows, classes]` against class numbers `[rows]`, integers from 0; a scalar.
+///
+/// ```text
+/// loss = mean over rows of ln(Σ exp(x)) - x[target]
+/// ```
+///
+/// Finite for all finite x. As `candle_nn::loss::cross_entropy`, in one pass forward and one backward.
+///
+/// # Errors
+/// Other shapes, targets that are not integers, a class number that is not below the number of classes, an empty tensor.
+pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    let (rows, _) = logits.dims2()?;
+    if targets.dims() != [rows] {
+        let (lhs, rhs) = (logits.shape().clone(), targets.shape().clone());
+        return Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: NAME });
+    }
+    if !targets.dtype().is_int() {
+        return Err(Error::Msg(format!("{NAME}: targets of type {:?}; allowed: integers", targets.dtype())));
+    }
+    not_empty(NAME, logits)?;
+    if let Some([wide]) = widen_half([logits])? {
+        return cross_entropy(&wide, targets)?.to_dtype(logits.dtype());
+    }
+    if !logits.device().is_cpu() {
+        return candle_nn::loss::cross_entropy(logits, targets);
+    }
+    logits.contiguous()?.apply_op2(&targets.to_dtype(DType::I64)?.contiguous()?, CrossEntropy)
+}
+
+const NAME: &str = "cross_entropy";
+
+struct CrossEntropy;
+
+impl CustomOp2 for CrossEntropy {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let classes = l1.dims()[1];
+        let targets: &[i64] = contents(s2, l2)?;
+        if let Some((row, target)) =
+            targets.iter().enumerate().find(|(_, target)| !(0..classes as i64).contains(target))
+        {
+            return Err(Error::Msg(format!("{NAME}: target {target} of row {row}; allowed: 0 to {}", classes - 1)));
+        }
+        let mean = on_floats!(NAME, s1.dtype(), R => {
+            R::to_cpu_storage_owned(vec![R::dispatch(Mean::<R> { x: contents(s1, l1)?, targets, classes })])
+        });
+        Ok((mean, Shape::from(())))
+    }
+
+    fn bwd(&self, x: &Tensor, targets: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(x.apply_op3_no_bwd(targets, grad, &CrossEntropyGrad)?), None))
+    }
+}
+
+/// The gradient of the logits from that of the mean.
+struct CrossEntropyGrad;
+
+impl CustomOp3 for CrossEntropyGrad {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (classes, targets) = (l1.dims()[1], contents(s2, l2)?);
+        let gradient = on_floats!(NAME, s1.dtype(), R => {
+            let grad = contents::<R>(s3, l3)?[0];
+            R::to_cpu_storage_owned(R::dispatch(Slopes::<R> { x: contents(s1, l1)?, targets, classes, grad }))
+        });
+        Ok((gradient, l1.shape().clone()))
+    }
+}
+
+/// The largest of a row; NaN if one is.
+#[inline(always)]
+fn largest<R: Elementary>(row: &[R]) -> R {
+    row.iter().fold(row[0], |most, &x| Real::max(most, x))
+}
+
+struct Mean<'a, R> {
+    x: &'a [R],
+    targets: &'a [i64],
+    classes: usize,
+}
+
+impl<R: Elementary> Op<R> for Mean<'_, R> {
+    type Output = R;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> R
+    where
+        R: Lane<S>,
+    {
+        let mut sum = 0.;
+        for (row, &target) in self.x.chunks_exact(self.classes).zip(self.targets) {
+            let largest = largest(row);
+            let all: f64 = row.iter().map(|&x| R::exp_below_zero(x - largest).to_f64()).sum();
+            sum += all.ln() - (row[target as usize] - largest).to_f64();
+        }
+        R::lit(sum / self.targets.len() as f64)
+    }
+}
+
+/// `(softmax(x) - [target])·grad/rows`
+struct Slopes<'a, R> {
+    x: &'a [R],
+    targets: &'a [i64],
+    classes: usize,
+    grad: R,
+}
+
+impl<R: Elementary> Op<R> for Slopes<'_, R> {
+    type Output = Vec<R>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Vec<R>
+    where
+        R: Lane<S>,
+    {
+        let scale = self.grad.to_f64() / self.targets.len() as f64;
+        let mut slopes = self.x.to_vec();
+        for (row, &target) in slopes.chunks_exact_mut(self.classes).zip(self.targets) {
+            let largest = largest(row);
+            let mut all = 0.;
+            for x in row.iter_mut() {
+                *x = R::exp_below_zero(*x - largest);
+                all += x.to_f64();
+            }
+            let scaled = R::lit(scale / all);
+            for x in row.iter_mut() {
+                *x *= scaled;
+            }
+            row[target as usize] -= R::lit(scale);
+        }
+        slopes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn misfits_and_unknown_classes_are_errors() -> Result<()> {
+        let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
+        let error = |targets: Tensor| cross_entropy(&x, &targets).unwrap_err().to_string();
+        assert!(error(Tensor::new(&[0u32, 3], &Device::Cpu)?).contains("target 3 of row 1; allowed: 0 to 2"));
+        assert!(error(Tensor::new(&[0i64, -1], &Device::Cpu)?).contains("target -1 of row 1"));
+        assert!(error(Tensor::new(&[0f32, 1.], &Device::Cpu)?).contains("allowed: integers"));
+        assert!(error(Tensor::new(&[0u32], &Device::Cpu)?).contains("shape"));
+        assert!(cross_entropy(&x.narrow(0, 0, 0)?, &Tensor::zeros(0, DType::U32, &Device::Cpu)?).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn is_finite_for_large_logits_and_nan_for_nan() -> Result<()> {
+        let x = Var::new(&[[1e4f32, -1e4, 0.], [0., 1e4, 1e4]], &Device::Cpu)?;
+        let targets = Tensor::new(&[1u8, 1], &Device::Cpu)?;
+        let loss = cross_entropy(&x, &targets)?;
+        assert_eq!(loss.to_scalar::<f32>()?, (2e4 + std::f32::consts::LN_2) / 2.);
+        let grads = loss.backward()?;
+        let expected = Tensor::new(&[[0.5f32, -0.5, 0.], [0., -0.25, 0.25]], &Device::Cpu)?;
+        let off = (grads.get(&x).unwrap() - expected)?.abs()?.max_all()?;
+        assert!(off.to_scalar::<f32>()? < 1e-37);
+        assert!(cross_entropy(&(x.as_tensor() * f64::NAN)?, &targets)?.to_scalar::<f32>()?.is_nan());
+        Ok(())
+    }
+}

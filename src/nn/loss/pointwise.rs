@@ -1,0 +1,133 @@
+//! The mean of a term for each element.
+
+use std::marker::PhantomData;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Tensor, WithDType};
+use pulp::Simd;
+
+use super::not_empty;
+use crate::nn::elementary::Elementary;
+use crate::nn::simd::{Lane, Op, Scalar};
+use crate::nn::{contents, on_floats, widen_half};
+
+/// What a loss takes of one prediction x and its target y.
+pub(super) trait Term: Copy + Send + Sync + 'static {
+    /// The loss.
+    const NAME: &'static str;
+    /// The term.
+    fn term<R: Elementary>(x: R, y: R) -> R;
+    /// Its derivative by x.
+    fn slope<R: Elementary>(x: R, y: R) -> R;
+    /// The mean, composed of Candle's operations.
+    fn composed(x: &Tensor, y: &Tensor) -> Result<Tensor>;
+}
+
+/// The mean of `T` over all elements; a scalar. The gradient of the targets, where they want one, is that of the
+/// predictions negated: right for a term of x - y alone.
+pub(super) fn mean<T: Term>(x: &Tensor, y: &Tensor, term: T) -> Result<Tensor> {
+    if x.shape() != y.shape() {
+        return Err(Error::ShapeMismatchBinaryOp { lhs: x.shape().clone(), rhs: y.shape().clone(), op: T::NAME });
+    }
+    not_empty(T::NAME, x)?;
+    if let Some([wide_x, wide_y]) = widen_half([x, y])? {
+        return mean(&wide_x, &wide_y, term)?.to_dtype(x.dtype());
+    }
+    if x.device().is_cpu() { x.contiguous()?.apply_op2(&y.contiguous()?, Mean(term)) } else { T::composed(x, y) }
+}
+
+struct Mean<T>(T);
+
+impl<T: Term> CustomOp2 for Mean<T> {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mean = on_floats!(T::NAME, s1.dtype(), R => {
+            let op = Terms::<R, T> { x: contents(s1, l1)?, y: contents(s2, l2)?, term: PhantomData };
+            R::to_cpu_storage_owned(vec![R::dispatch(op)])
+        });
+        Ok((mean, Shape::from(())))
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let slopes = x.apply_op3_no_bwd(y, grad, &MeanGrad(self.0))?;
+        let of_targets = if y.track_op() { Some(slopes.neg()?) } else { None };
+        Ok((Some(slopes), of_targets))
+    }
+}
+
+/// The gradient of the predictions from that of the mean.
+struct MeanGrad<T>(T);
+
+impl<T: Term> CustomOp3 for MeanGrad<T> {
+    fn name(&self) -> &'static str {
+        T::NAME
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let gradient = on_floats!(T::NAME, s1.dtype(), R => {
+            let (x, y, grad) = (contents(s1, l1)?, contents(s2, l2)?, contents::<R>(s3, l3)?[0]);
+            R::to_cpu_storage_owned(R::dispatch(Slopes::<R, T> { x, y, grad, term: PhantomData }))
+        });
+        Ok((gradient, l1.shape().clone()))
+    }
+}
+
+struct Terms<'a, R, T> {
+    x: &'a [R],
+    y: &'a [R],
+    term: PhantomData<T>,
+}
+
+impl<R: Elementary, T: Term> Op<R> for Terms<'_, R, T> {
+    type Output = R;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> R
+    where
+        R: Lane<S>,
+    {
+        // Sums side by side, which a vector holds; of fixed number, so that every processor adds in one order.
+        const SUMS: usize = 16;
+        let mut sums = [0.; SUMS];
+        let (x, x_rest) = self.x.as_chunks::<SUMS>();
+        let (y, y_rest) = self.y.as_chunks::<SUMS>();
+        for (x, y) in x.iter().zip(y) {
+            for i in 0..SUMS {
+                sums[i] += T::term(x[i], y[i]).to_f64();
+            }
+        }
+        let rest: f64 = x_rest.iter().zip(y_rest).map(|(&x, &y)| T::term(x, y).to_f64()).sum();
+        R::lit((sums.iter().sum::<f64>() + rest) / self.x.len() as f64)
+    }
+}
+
+struct Slopes<'a, R, T> {
+    x: &'a [R],
+    y: &'a [R],
+    grad: R,
+    term: PhantomData<T>,
+}
+
+impl<R: Elementary, T: Term> Op<R> for Slopes<'_, R, T> {
+    type Output = Vec<R>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> Vec<R>
+    where
+        R: Lane<S>,
+    {
+        let scale = R::lit(self.grad.to_f64() / self.x.len() as f64);
+        self.x.iter().zip(self.y).map(|(&x, &y)| T::slope(x, y) * scale).collect()
+    }
+}

@@ -1,0 +1,129 @@
+//! Layers and losses next to Candle's, and their gradients next to finite differences.
+
+mod common;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_nn::{Linear, Module, loss};
+use candle_optim::nn::{Activation, Dense, bce_with_logits, cross_entropy, mse};
+use common::{floats, largest, normals, spec};
+
+type Loss<'a> = &'a dyn Fn() -> Result<Tensor>;
+
+fn var(seed: u64, shape: &[usize], dtype: DType) -> Var {
+    let values = normals(seed, shape.iter().product());
+    Var::from_tensor(&common::tensor(&values, dtype).reshape(shape).unwrap()).unwrap()
+}
+
+fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    largest(floats(a).into_iter().zip(floats(b)).map(|(a, b)| (a - b) / b.abs().max(1.)))
+}
+
+/// Two losses of the same variables and their gradients agree to `tolerance`.
+fn agree(what: &str, vars: &[&Var], ours: Loss, composed: Loss, tolerance: f64) {
+    let (ours, composed) = (ours().unwrap(), composed().unwrap());
+    assert!(apart(&ours, &composed) <= tolerance, "{what}: {ours} instead of {composed}");
+    // Scaled, so that the gradient handed to the backward pass is not one.
+    let (ours, composed) = ((ours * 3.).unwrap().backward().unwrap(), (composed * 3.).unwrap().backward().unwrap());
+    for (i, var) in vars.iter().enumerate() {
+        let difference = apart(ours.get(var).unwrap(), composed.get(var).unwrap());
+        assert!(difference <= tolerance, "{what}: gradient {i} is off by {difference:e}");
+    }
+}
+
+/// The gradient of a loss in f64 is its slope, by central differences.
+fn has_its_slope(what: &str, vars: &[&Var], loss: Loss) {
+    const H: f64 = 1e-5;
+    let grads = loss().unwrap().backward().unwrap();
+    for var in vars {
+        let (values, gradient) = (floats(var), floats(grads.get(var).unwrap()));
+        for i in 0..values.len() {
+            let at = |x: f64| {
+                let mut moved = values.clone();
+                moved[i] = x;
+                var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap()).unwrap();
+                floats(&loss().unwrap())[0]
+            };
+            let slope = (at(values[i] + H) - at(values[i] - H)) / (2. * H);
+            at(values[i]);
+            assert!((slope - gradient[i]).abs() < 1e-8, "{what}: {} where the slope is {slope}", gradient[i]);
+        }
+    }
+}
+
+#[test]
+fn a_dense_layer_is_a_linear_one_and_its_activation() {
+    for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 2e-5)] {
+        // The last is large enough for Candle's product.
+        for [rows, inputs, outputs] in [[1, 1, 1], [3, 2, 5], [9, 17, 16], [129, 16, 1], [700, 16, 33], [260, 130, 129]]
+        {
+            for activation in [Activation::Identity, Activation::Relu] {
+                let (x, b) = (var(1, &[rows, inputs], dtype), var(3, &[outputs], dtype));
+                let w = var(2, &[outputs, inputs], dtype);
+                let dense = Dense::from_vars(&w, &b, activation).unwrap();
+                let linear = Linear::new(w.as_tensor().clone(), Some(b.as_tensor().clone()));
+                let act = |y: Tensor| if activation == Activation::Relu { y.relu() } else { Ok(y) };
+                let what = format!("{dtype:?} {rows}×{inputs} to {outputs}, {activation:?}");
+                agree(
+                    &what,
+                    &[&x, &w, &b],
+                    &|| dense.forward(&x)?.sqr()?.mean_all(),
+                    &|| act(linear.forward(&x)?)?.sqr()?.mean_all(),
+                    tolerance,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn losses_are_candles_where_those_are_finite() {
+    for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 2e-6)] {
+        for rows in [1, 15, 16, 33, 700] {
+            let (x, y) = (var(1, &[rows, 3], dtype), var(2, &[rows, 3], dtype));
+            let share = candle_nn::ops::sigmoid(&y).unwrap().detach();
+            let classes = Tensor::from_iter((0..rows as u32).map(|row| row * 7 % 3), &Device::Cpu).unwrap();
+            let what = |loss: &str| format!("{loss} {dtype:?} {rows}");
+            let composed = || loss::binary_cross_entropy_with_logit(&x, &share);
+            agree(&what("bce"), &[&x], &|| bce_with_logits(&x, &share), &composed, tolerance);
+            agree(&what("mse"), &[&x, &y], &|| mse(&x, &y), &|| loss::mse(&x, &y), tolerance);
+            let composed = || loss::cross_entropy(&x, &classes);
+            agree(&what("cross entropy"), &[&x], &|| cross_entropy(&x, &classes), &composed, tolerance);
+            // Strided: a transposed copy of the transpose.
+            let strided = |t: &Tensor| t.t()?.contiguous()?.t();
+            agree(&what("mse, strided"), &[&x, &y], &|| mse(&strided(&x)?, &strided(&y)?), &|| mse(&x, &y), tolerance);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_slopes() {
+    let (x, w, b) = (var(1, &[5, 3], DType::F64), var(2, &[4, 3], DType::F64), var(3, &[4], DType::F64));
+    let dense = Dense::from_vars(&w, &b, Activation::Relu).unwrap();
+    let y = var(4, &[5, 4], DType::F64);
+    let classes = Tensor::new(&[0u32, 3, 1, 2, 3], &Device::Cpu).unwrap();
+    let share = candle_nn::ops::sigmoid(&y).unwrap().detach();
+    has_its_slope("mse", &[&x, &w, &b, &y], &|| mse(&dense.forward(&x)?, &y));
+    has_its_slope("cross entropy", &[&x, &w, &b], &|| cross_entropy(&dense.forward(&x)?, &classes));
+    has_its_slope("bce", &[&x, &w, &b], &|| bce_with_logits(&dense.forward(&x)?, &share));
+}
+
+#[test]
+fn a_model_trains_in_half_precision_and_with_half_precision_state() {
+    for dtype in [DType::F32, DType::BF16, DType::F16] {
+        for state in [DType::F32, DType::BF16] {
+            let (w1, b1) = (var(1, &[16, 4], dtype), var(2, &[16], dtype));
+            let (w2, b2) = (var(3, &[3, 16], dtype), var(4, &[3], dtype));
+            let hidden = Dense::from_vars(&w1, &b1, Activation::Relu).unwrap();
+            let last = Dense::from_vars(&w2, &b2, Activation::Identity).unwrap();
+            let x = var(5, &[96, 4], dtype).as_detached_tensor();
+            let classes = x.to_dtype(DType::F32).unwrap().narrow(1, 0, 3).unwrap().argmax(1).unwrap();
+            let loss = || cross_entropy(&last.forward(&hidden.forward(&x)?)?, &classes);
+            let mut optimizer = spec("adamw:lr=0.01").build_with(vec![w1, b1, w2, b2], Some(state)).unwrap();
+            for _ in 0..200 {
+                optimizer.step(&loss().unwrap().backward().unwrap()).unwrap();
+            }
+            let end = floats(&loss().unwrap())[0];
+            assert!(end < 0.1, "{dtype:?} with state in {state:?} ends at {end}");
+        }
+    }
+}
