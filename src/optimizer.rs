@@ -70,12 +70,7 @@ impl<C: Config> Optim<C> {
             by_dtype[arena].1.push(var);
         }
         let arena = |(dtype, vars): (DType, Vec<Var>)| {
-            let Some(state) = fused::state_dtype(dtype, state_dtype) else {
-                let given = state_dtype.map_or("none", |dtype| dtype.as_str());
-                let allowed = fused::state_dtypes(dtype).iter().map(|dtype| dtype.as_str());
-                return Err(Error::unknown("state type", given, allowed));
-            };
-            Ok(Arena::new(vars, dtype, state, names)?)
+            Ok(Arena::new(vars, dtype, state_dtype_of(dtype, state_dtype)?, names)?)
         };
         let arenas = by_dtype.into_iter().map(arena).collect::<Result<_>>()?;
         Ok(Self { config, arenas, places })
@@ -127,6 +122,14 @@ impl<C: Config> Optim<C> {
     pub fn state_bytes(&self) -> usize {
         self.arenas.iter().map(Arena::state_bytes).sum()
     }
+}
+
+/// The type in which the state of parameters of type `dtype` is kept where `asked` is asked for.
+fn state_dtype_of(dtype: DType, asked: Option<DType>) -> Result<DType> {
+    fused::state_dtype(dtype, asked).ok_or_else(|| {
+        let given = asked.map_or("none", |dtype| dtype.as_str());
+        Error::unknown("state type", given, fused::state_dtypes(dtype).iter().map(|dtype| dtype.as_str()))
+    })
 }
 
 fn check(index: usize, var: &Var, grads: &GradStore) -> Result<()> {
@@ -191,6 +194,11 @@ pub trait Build: Params {
     fn build(&self, vars: Vec<Var>, state_dtype: Option<DType>) -> Result<Box<dyn DynOptimizer>>;
     /// Bytes of state it keeps for each parameter of type `dtype`, where `state_dtype` is asked for.
     fn state_bytes(&self, dtype: DType, state_dtype: Option<DType>) -> usize;
+    /// The CUDA kernel of its first step of parameters of type `dtype`.
+    ///
+    /// # Errors
+    /// An optimizer that is not made from a rule of this crate, or types it cannot step.
+    fn cuda_source(&self, dtype: DType, state_dtype: Option<DType>) -> Result<String>;
     /// A copy.
     fn boxed(&self) -> Box<dyn Build>;
 }
@@ -202,6 +210,10 @@ impl<C: Config> Build for C {
 
     fn build(&self, vars: Vec<Var>, state_dtype: Option<DType>) -> Result<Box<dyn DynOptimizer>> {
         Ok(Box::new(Optim::with_state_dtype(vars, self.clone(), state_dtype)?))
+    }
+
+    fn cuda_source(&self, dtype: DType, state_dtype: Option<DType>) -> Result<String> {
+        Ok(self.plan(1).cuda_source(dtype, state_dtype_of(dtype, state_dtype)?)?)
     }
 
     fn state_bytes(&self, dtype: DType, state_dtype: Option<DType>) -> usize {

@@ -36,13 +36,35 @@ pub fn ema<R: Real>(avg: R, x: R, beta: R, complement: R) -> R {
 
 /// How the weights themselves enter a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Decay {
+pub enum Decay<T = f64> {
     /// Not at all.
     None,
     /// `g += λ·p`: the gradient of an L2 penalty λ/2·‖p‖².
-    L2(f64),
+    L2(T),
     /// `p *= 1 - lr·λ` before the step (Loshchilov and Hutter, 2017, arXiv:1711.05101); holds that factor.
-    Decoupled(f64),
+    Decoupled(T),
+}
+
+impl<T> Decay<T> {
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Decay<U> {
+        match self {
+            Self::None => Decay::None,
+            Self::L2(decay) => Decay::L2(f(decay)),
+            Self::Decoupled(keep) => Decay::Decoupled(f(keep)),
+        }
+    }
+}
+
+impl<R: Real> Decay<R> {
+    /// The parameter and the gradient that the rule sees.
+    #[inline(always)]
+    pub(crate) fn apply(self, p: R, g: R) -> (R, R) {
+        match self {
+            Self::None => (p, g),
+            Self::L2(decay) => (p, g + decay * p),
+            Self::Decoupled(keep) => (p * keep, g),
+        }
+    }
 }
 
 impl Decay {

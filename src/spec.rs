@@ -102,6 +102,14 @@ impl Spec {
         self.params.build(vars, state_dtype)
     }
 
+    /// The CUDA kernel with which it steps parameters of type `dtype`.
+    ///
+    /// # Errors
+    /// One of Candle's own optimizers, or types it cannot step.
+    pub fn cuda_source(&self, dtype: DType, state_dtype: Option<DType>) -> Result<String> {
+        self.params.cuda_source(dtype, state_dtype)
+    }
+
     /// Bytes of state it keeps for each parameter of type `dtype`.
     pub fn state_bytes(&self, dtype: DType, state_dtype: Option<DType>) -> usize {
         self.params.state_bytes(dtype, state_dtype)

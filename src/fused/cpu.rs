@@ -33,17 +33,11 @@ impl<R: Real, T: Rule<S, K>, const S: usize, const K: usize> WithSimd for Step<'
     #[inline(always)]
     fn with_simd<I: Simd>(self, _: I) {
         let Self { p, g, state, plan, .. } = self;
-        let scale = R::lit(plan.grad_scale);
-        match plan.decay {
-            Decay::None => pass::<R, T, S, K>(p, g, state, plan, |p, g| (p, g * scale)),
-            Decay::L2(decay) => {
-                let decay = R::lit(decay);
-                pass::<R, T, S, K>(p, g, state, plan, |p, g| (p, g * scale + decay * p))
-            }
-            Decay::Decoupled(keep) => {
-                let keep = R::lit(keep);
-                pass::<R, T, S, K>(p, g, state, plan, |p, g| (p * keep, g * scale))
-            }
+        // A loop for each kind of decay, which it then does not ask for again at every element.
+        match plan.decay.map(R::lit) {
+            Decay::None => pass::<R, T, S, K>(p, g, state, plan, Decay::None),
+            Decay::L2(decay) => pass::<R, T, S, K>(p, g, state, plan, Decay::L2(decay)),
+            Decay::Decoupled(keep) => pass::<R, T, S, K>(p, g, state, plan, Decay::Decoupled(keep)),
         }
     }
 }
@@ -54,20 +48,21 @@ fn pass<R: Real, T: Rule<S, K>, const S: usize, const K: usize>(
     g: &[R],
     state: State<R>,
     plan: &Plan,
-    decayed: impl Fn(R, R) -> (R, R),
+    decay: Decay<R>,
 ) {
     // Slices of one length, and that many of them: the compiler then drops every bounds check and vectorizes.
     let n = p.len();
     let g = &g[..n];
     let mut slices = state.into_iter();
     let state: [&mut [R]; S] = [(); S].map(|()| slices.next().map_or([].as_mut_slice(), |slice| &mut slice[..n]));
+    let scale = R::lit(plan.grad_scale);
     let mut scalars = [R::lit(0.); K];
     for (scalar, value) in scalars.iter_mut().zip(plan.scalars) {
         *scalar = R::lit(value);
     }
 
     for i in 0..n {
-        let (decayed_p, g) = decayed(p[i], g[i]);
+        let (decayed_p, g) = decay.apply(p[i], g[i] * scale);
         let mut now = [R::lit(0.); S];
         for s in 0..S {
             now[s] = state[s][i];

@@ -7,6 +7,8 @@
 mod cpu;
 mod half;
 mod lend;
+mod source;
+mod trace;
 
 use std::marker::PhantomData;
 
@@ -14,7 +16,9 @@ use ::half::{bf16, f16};
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Device, Error, Result, Tensor, Var};
 
-use crate::rule::{MAX_STATE, Plan, Rule};
+use crate::rule::{Decay, MAX_STATE, Plan, Rule};
+use source::source;
+use trace::{Traced, trace};
 
 /// Mutable slices of the state tensors; a rule with fewer than [`MAX_STATE`] leaves the last ones empty.
 pub(crate) type State<'a, R> = [&'a mut [R]; MAX_STATE];
@@ -27,6 +31,8 @@ pub(crate) trait Kernel: Send + Sync {
     fn run_f32(&self, p: &mut [f32], g: &[f32], state: State<f32>, plan: &Plan);
     /// One step in f64.
     fn run_f64(&self, p: &mut [f64], g: &[f64], state: State<f64>, plan: &Plan);
+    /// One step as source code, with this kind of decay.
+    fn trace(&self, decay: Decay) -> Traced;
 }
 
 /// The [`Kernel`] of the rule `T`.
@@ -48,6 +54,23 @@ impl<T: Rule<S, K>, const S: usize, const K: usize> Kernel for Fused<T, S, K> {
 
     fn run_f64(&self, p: &mut [f64], g: &[f64], state: State<f64>, plan: &Plan) {
         cpu::run::<f64, T, S, K>(p, g, state, plan);
+    }
+
+    fn trace(&self, decay: Decay) -> Traced {
+        trace::<T, S, K>(decay)
+    }
+}
+
+impl Plan {
+    /// The CUDA kernel that steps parameters of type `dtype`, their state kept in `state_dtype`, as this plan says.
+    ///
+    /// # Errors
+    /// Types that cannot be stepped, or not together.
+    pub fn cuda_source(&self, dtype: DType, state_dtype: DType) -> Result<String> {
+        if !state_dtypes(dtype).contains(&state_dtype) {
+            return Err(Error::UnsupportedDTypeForOp(state_dtype, "optimizer state"));
+        }
+        source(&self.kernel.trace(self.decay), dtype, state_dtype)
     }
 }
 

@@ -34,6 +34,8 @@ pub enum Command {
     Minimize(MinimizeArgs),
     /// Measure how fast each optimizer steps on this machine
     Bench(BenchArgs),
+    /// Print the CUDA kernel of an optimizer
+    Kernel(KernelArgs),
     /// List every optimizer with its hyperparameters and defaults, and every test function
     List,
 }
@@ -158,6 +160,20 @@ pub struct BenchArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `kernel`.
+#[derive(Args, Clone, Debug)]
+pub struct KernelArgs {
+    /// An optimizer, e.g. adamw or rmsprop:centered=true
+    #[arg(value_name = "SPEC")]
+    pub optimizer: Spec,
+    /// Number type of the parameters: f32, f64, bf16 or f16
+    #[arg(long, default_value = "f32")]
+    pub dtype: Precision,
+    /// Number type of the state: f32 or bf16; f64 for parameters in f64
+    #[arg(long, value_name = "DTYPE")]
+    pub state_dtype: Option<Precision>,
 }
 
 /// The defaults of a command's options.

@@ -38,6 +38,10 @@ pub fn run(cli: Cli) -> Result<()> {
             perform(&[&Minimization::new(args)?], &output)
         }
         Some(Command::Bench(args)) => run_bench(&args),
+        Some(Command::Kernel(args)) => {
+            let state_dtype = args.state_dtype.map(|dtype| dtype.0);
+            tables::print(args.optimizer.cuda_source(args.dtype.0, state_dtype)?.trim_end())
+        }
         Some(Command::List) => tables::print(list::text()),
     }
 }
