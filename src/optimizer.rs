@@ -51,7 +51,7 @@ impl<C: Config> Optim<C> {
         config.validate()?;
         let names = config.plan(1).state().len();
         let mut seen = HashSet::new();
-        let mut by_dtype: Vec<(DType, Vec<Var>)> = vec![];
+        let mut alike: Vec<Vec<Var>> = vec![];
         let mut places = vec![];
         for (index, var) in vars.into_iter().enumerate().filter(|(_, var)| var.dtype().is_float()) {
             let dtype = var.dtype();
@@ -62,17 +62,19 @@ impl<C: Config> Optim<C> {
             if !seen.insert(var.as_tensor().id()) {
                 return Err(Error::Parameter { index, why: "is listed twice".into() });
             }
-            let arena = by_dtype.iter().position(|(other, _)| *other == dtype).unwrap_or_else(|| {
-                by_dtype.push((dtype, vec![]));
-                by_dtype.len() - 1
+            let like = |other: &Var| other.dtype() == dtype && other.device().same_device(var.device());
+            let arena = alike.iter().position(|vars| like(&vars[0])).unwrap_or_else(|| {
+                alike.push(vec![]);
+                alike.len() - 1
             });
-            places.push((arena, by_dtype[arena].1.len()));
-            by_dtype[arena].1.push(var);
+            places.push((arena, alike[arena].len()));
+            alike[arena].push(var);
         }
-        let arena = |(dtype, vars): (DType, Vec<Var>)| {
+        let arena = |vars: Vec<Var>| {
+            let dtype = vars[0].dtype();
             Ok(Arena::new(vars, dtype, state_dtype_of(dtype, state_dtype)?, names)?)
         };
-        let arenas = by_dtype.into_iter().map(arena).collect::<Result<_>>()?;
+        let arenas = alike.into_iter().map(arena).collect::<Result<_>>()?;
         Ok(Self { config, arenas, places })
     }
 

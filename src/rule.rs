@@ -109,6 +109,16 @@ impl Plan {
         self
     }
 
+    /// The scalars of a kernel's launch: what the engine adds, then the rule's.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn launch_scalars(&self) -> impl Iterator<Item = f64> {
+        let decay = match self.decay {
+            Decay::None => None,
+            Decay::L2(decay) | Decay::Decoupled(decay) => Some(decay),
+        };
+        [self.grad_scale].into_iter().chain(decay).chain(self.scalars)
+    }
+
     /// Names of the state tensors the rule keeps.
     pub fn state(&self) -> &'static [&'static str] {
         self.kernel.state()

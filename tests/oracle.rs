@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor, Var};
 use candle_optim::optimizer::{Config, DynOptimizer, Optim};
 use candle_optim::{ParamsAdam, ParamsAdamW, ParamsMomentum, ParamsRmsProp, ParamsSgd, Spec};
-use common::{fixture, floats, gradients, indices, our_specs, ours, var};
+use common::{fixture, floats, gradients, indices, our_specs, ours, tensor, var};
 
 /// Parameters and state by name, a row for each recorded step.
 type History = BTreeMap<String, Vec<Vec<f64>>>;
@@ -112,7 +112,7 @@ fn open_loop(spec: &Spec, stream: &Stream, dtype: DType) -> History {
     let mut history = History::new();
     for (i, gradient) in stream.gradients.iter().enumerate() {
         optimizer.set_learning_rate(spec.params().lr() * stream.lr_factor[i]);
-        let gradient = gradient.iter().map(|g| (&p, g.to_dtype(dtype).unwrap()));
+        let gradient = gradient.iter().map(|g| (&p, tensor(&floats(g), dtype)));
         optimizer.step(&gradients(gradient)).unwrap();
         if stream.recorded.contains(&(i + 1)) {
             let tensors = [("p", p.as_tensor().clone())].into_iter().chain(optimizer.state());

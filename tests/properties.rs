@@ -2,10 +2,10 @@
 
 mod common;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use candle_optim::Spec;
 use candle_optim::rules::REGISTRY;
-use common::{all_specs, bits, floats, gradients, normals, our_specs, spec, tensor, var};
+use common::{all_specs, bits, device, floats, gradients, normals, our_specs, spec, tensor, var};
 
 const STEPS: u64 = 5;
 const DTYPES: [DType; 4] = [DType::F64, DType::F32, DType::BF16, DType::F16];
@@ -80,7 +80,7 @@ fn elements_do_not_know_their_neighbors() {
             assert_eq!([bits(&parts[0]), bits(&parts[1])].concat(), whole, "{spec} {dtype:?}: split in two");
 
             let order: Vec<u32> = (0..N as u32).map(|i| (i * 7) % N as u32).collect();
-            let order = Tensor::new(order, &Device::Cpu).unwrap();
+            let order = Tensor::new(order, device()).unwrap();
             let permuted = |t: &Tensor| t.index_select(&order, 0);
             let p = Var::from_tensor(&permuted(&stream(N, dtype).0).unwrap()).unwrap();
             let ends: Vec<u64> = order.to_vec1::<u32>().unwrap().iter().map(|&i| whole[i as usize]).collect();
@@ -260,7 +260,7 @@ fn a_gradient_that_does_not_fit_changes_nothing() {
         ("number of elements", tensor(&[1.; 3], DType::F32), &["parameter 1", "F32 [3]", "F32 [2, 2]"]),
         ("type", tensor(&[1.; 4], DType::F64).reshape((2, 2)).unwrap(), &["parameter 1", "F64", "F32"]),
     ];
-    let fresh = || [var(&[1., 2.], DType::F32), Var::ones((2, 2), DType::F32, &Device::Cpu).unwrap()];
+    let fresh = || [var(&[1., 2.], DType::F32), Var::ones((2, 2), DType::F32, device()).unwrap()];
     let fitting = |vars: &[Var; 2]| {
         let [a, b] = vars.each_ref().map(|var| (var.ones_like().unwrap() * 0.3).unwrap());
         gradients([(&vars[0], a), (&vars[1], b)])

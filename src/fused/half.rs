@@ -122,7 +122,7 @@ fn map<A: Copy, B>(from: &[A], to: &mut [B], f: impl Fn(u32, A) -> B) {
     Arch::new().dispatch(Map(from, to, f));
 }
 
-/// The upper half of a number's bits, which is a bf16's,, after `add` to the lower half has carried or not. NaN stays NaN.
+/// The upper half of a number's bits, which is a bf16's, after `add` to the lower half has carried or not. NaN stays NaN.
 #[inline(always)]
 fn round(x: f32, add: u32) -> u16 {
     let bits = x.to_bits().wrapping_add(add) >> 16;
@@ -140,8 +140,13 @@ struct Noise {
 impl Noise {
     fn salt(self) -> u32 {
         let high = (self.from >> 32) as u32;
-        mix(mix(mix(self.step as u32) ^ (self.step >> 32) as u32) ^ self.name.wrapping_mul(0x9e37_79b9) ^ high)
+        mix(step_salt(self.step) ^ self.name.wrapping_mul(0x9e37_79b9) ^ high)
     }
+}
+
+/// What a step adds to the noise.
+pub(super) fn step_salt(step: u64) -> u32 {
+    mix(mix(step as u32) ^ (step >> 32) as u32)
 }
 
 /// A hash of 32 bits in which every bit depends on every other (Wellons, 2018, "Prospecting for hash functions").

@@ -1,14 +1,13 @@
 //! The engine: a step of many parameters as one pass over memory.
 //!
 //! Parameters of one type lie in an [`Arena`], which holds their state end to end, a tensor for each name. A step
-//! locks those once, and walks the parameters along them, on several threads where that pays. On a device other
-//! than the CPU the pass is made on a copy on the host: correct, not fast.
+//! locks those once, and walks the parameters along them, on several threads where that pays. On an NVIDIA GPU it is
+//! one launch for many parameters; on any other device the pass is made on a copy on the host: correct, not fast.
 
 mod cpu;
+mod cuda;
 mod half;
 mod lend;
-mod source;
-mod trace;
 
 use std::marker::PhantomData;
 
@@ -17,8 +16,6 @@ use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Device, Error, Result, Tensor, Var};
 
 use crate::rule::{Decay, MAX_STATE, Plan, Rule};
-use source::source;
-use trace::{Traced, trace};
 
 /// Mutable slices of the state tensors; a rule with fewer than [`MAX_STATE`] leaves the last ones empty.
 pub(crate) type State<'a, R> = [&'a mut [R]; MAX_STATE];
@@ -31,8 +28,11 @@ pub(crate) trait Kernel: Send + Sync {
     fn run_f32(&self, p: &mut [f32], g: &[f32], state: State<f32>, plan: &Plan);
     /// One step in f64.
     fn run_f64(&self, p: &mut [f64], g: &[f64], state: State<f64>, plan: &Plan);
+    /// Which rule it is.
+    #[cfg(feature = "cuda")]
+    fn rule(&self) -> std::any::TypeId;
     /// One step as source code, with this kind of decay.
-    fn trace(&self, decay: Decay) -> Traced;
+    fn trace(&self, decay: Decay) -> cuda::Traced;
 }
 
 /// The [`Kernel`] of the rule `T`.
@@ -56,8 +56,13 @@ impl<T: Rule<S, K>, const S: usize, const K: usize> Kernel for Fused<T, S, K> {
         cpu::run::<f64, T, S, K>(p, g, state, plan);
     }
 
-    fn trace(&self, decay: Decay) -> Traced {
-        trace::<T, S, K>(decay)
+    #[cfg(feature = "cuda")]
+    fn rule(&self) -> std::any::TypeId {
+        std::any::TypeId::of::<T>()
+    }
+
+    fn trace(&self, decay: Decay) -> cuda::Traced {
+        cuda::trace::<T, S, K>(decay)
     }
 }
 
@@ -70,7 +75,7 @@ impl Plan {
         if !state_dtypes(dtype).contains(&state_dtype) {
             return Err(Error::UnsupportedDTypeForOp(state_dtype, "optimizer state"));
         }
-        source(&self.kernel.trace(self.decay), dtype, state_dtype)
+        cuda::source(&self.kernel.trace(self.decay), dtype, state_dtype)
     }
 }
 
@@ -92,11 +97,13 @@ pub(crate) fn state_dtype(dtype: DType, asked: Option<DType>) -> Option<DType> {
     asked.filter(|asked| allowed.contains(asked))
 }
 
-/// Parameters of one type, and their state.
+/// Parameters of one type on one device, and their state.
 #[derive(Debug)]
 pub(crate) struct Arena {
     dtype: DType,
     state_dtype: DType,
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "all other devices take one way"))]
+    device: Device,
     slots: Vec<Slot>,
     /// For each name one tensor, in which the parameters follow each other.
     state: Vec<Tensor>,
@@ -110,16 +117,36 @@ pub(crate) struct Slot {
     pub(crate) step: u64,
     /// Elements.
     len: usize,
+    /// The first of its elements of each state tensor.
+    from: usize,
+}
+
+/// Every parameter's state begins at a multiple of so many elements, where vectors may be loaded on any device.
+const ALIGNED: usize = 16;
+
+impl Slot {
+    /// Elements of each state tensor that are set aside for it.
+    fn room(&self) -> usize {
+        self.len.next_multiple_of(ALIGNED)
+    }
 }
 
 impl Arena {
-    /// Parameters of type `dtype` with `names` state tensors each, zero. The state of parameters on another device lies
-    /// on the host, where their pass is made.
+    /// Parameters of type `dtype`, all on one device, with `names` state tensors each, zero. State lies where the pass is
+    /// made: on the parameters' device or on the host.
     pub(crate) fn new(vars: Vec<Var>, dtype: DType, state_dtype: DType, names: usize) -> Result<Self> {
-        let slots: Vec<Slot> = vars.into_iter().map(|var| Slot { step: 0, len: var.elem_count(), var }).collect();
-        let all: usize = slots.iter().map(|slot| slot.len).sum();
-        let state = (0..names).map(|_| Tensor::zeros(all, state_dtype, &Device::Cpu)).collect::<Result<_>>()?;
-        Ok(Self { dtype, state_dtype, slots, state })
+        let device = vars.first().map_or(Device::Cpu, |var| var.device().clone());
+        let mut all = 0;
+        let mut slots = Vec::with_capacity(vars.len());
+        for var in vars {
+            let slot = Slot { step: 0, len: var.elem_count(), from: all, var };
+            all += slot.room();
+            slots.push(slot);
+        }
+        let place = if cfg!(feature = "cuda") && device.is_cuda() { &device } else { &Device::Cpu };
+        // A device has no empty tensors.
+        let state = (0..names).map(|_| Tensor::zeros(all.max(1), state_dtype, place)).collect::<Result<_>>()?;
+        Ok(Self { dtype, state_dtype, device, slots, state })
     }
 
     pub(crate) fn slots(&self) -> &[Slot] {
@@ -128,9 +155,8 @@ impl Arena {
 
     /// Copies of the state of one parameter, in its shape.
     pub(crate) fn state_of(&self, slot: usize) -> Result<Vec<Tensor>> {
-        let from = self.slots[..slot].iter().map(|slot| slot.len).sum();
-        let Slot { var, len, .. } = &self.slots[slot];
-        self.state.iter().map(|all| all.narrow(0, from, *len)?.reshape(var.shape())?.copy()).collect()
+        let Slot { var, len, from, .. } = &self.slots[slot];
+        self.state.iter().map(|all| all.narrow(0, *from, *len)?.reshape(var.shape())?.copy()).collect()
     }
 
     pub(crate) fn state_bytes(&self) -> usize {
@@ -153,6 +179,10 @@ impl Arena {
     /// Steps every parameter that has a gradient in `grads`; the caller has seen to it that those fit. `plan` is asked
     /// for the plan of a step, from 1.
     pub(crate) fn step(&mut self, grads: &GradStore, plan: &(dyn Fn(u64) -> Plan + Sync)) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if let Device::Cuda(device) = self.device.clone() {
+            return cuda::step(self, &device, grads, plan);
+        }
         let Self { slots, state, .. } = self;
         macro_rules! walk {
             ($($p:ident $float:ty, $s:ident $kept:ty;)*) => {
@@ -195,19 +225,19 @@ fn walk<E: Pass<Z>, Z: Element>(
     grads: &GradStore,
     plan: &(dyn Fn(u64) -> Plan + Sync),
 ) -> Result<()> {
-    let all: usize = slots.iter().map(|slot| slot.len).sum();
+    let all: usize = slots.iter().map(Slot::room).sum();
     if slots.len() > 1 && all > GRAIN && rayon::current_num_threads() > 1 {
         let mut half = 0;
         let middle = slots
             .iter()
             .take_while(|slot| {
-                half += slot.len;
+                half += slot.room();
                 half <= all / 2
             })
             .count()
             .max(1);
         let (slots, slots_rest) = slots.split_at_mut(middle);
-        let (state, state_rest) = split(state, slots.iter().map(|slot| slot.len).sum());
+        let (state, state_rest) = split(state, slots.iter().map(Slot::room).sum());
         let (first, rest) = rayon::join(
             || walk::<E, Z>(slots, state, grads, plan),
             || walk::<E, Z>(slots_rest, state_rest, grads, plan),
@@ -216,7 +246,7 @@ fn walk<E: Pass<Z>, Z: Element>(
     }
     let mut current: Option<(u64, Plan)> = None;
     for slot in slots {
-        let (mine, rest) = split(state, slot.len);
+        let (mine, rest) = split(state, slot.room());
         state = rest;
         let Some(grad) = grads.get(&slot.var) else { continue };
         let next = slot.step + 1;
@@ -225,7 +255,7 @@ fn walk<E: Pass<Z>, Z: Element>(
             _ => plan(next),
         };
         current = Some((next, plan));
-        step_one::<E, Z>(&slot.var, grad, mine, Now { plan: &plan, step: next, from: 0 })?;
+        step_one::<E, Z>(&slot.var, grad, split(mine, slot.len).0, Now { plan: &plan, step: next, from: 0 })?;
         slot.step = next;
     }
     Ok(())

@@ -241,6 +241,17 @@ impl Place {
             built,
             "--device {feature}: this program was built without it; build it with: cargo build --release --features {feature}"
         );
+        #[cfg(feature = "cuda")]
+        if let Self::Cuda(ordinal) = self {
+            let gpus = candle_core::cuda_backend::cudarc::driver::CudaContext::device_count();
+            let gpus = gpus.map_err(|error| anyhow::anyhow!("--device cuda: there is no driver: {error}"))?;
+            anyhow::ensure!(gpus > 0, "--device cuda: this machine has no GPU that CUDA can use");
+            anyhow::ensure!(
+                ordinal < gpus as usize,
+                "--device cuda:{ordinal}: there is no such GPU; allowed: cuda:0 to cuda:{}",
+                gpus - 1
+            );
+        }
         let opened = match self {
             Self::Cuda(ordinal) => Device::new_cuda(ordinal),
             _ => Device::new_metal(0),
@@ -248,7 +259,7 @@ impl Place {
         // The first line says it; what follows is a backtrace.
         opened.map_err(|error| {
             let reason = error.to_string();
-            anyhow::anyhow!("--device {feature}: no such device: {}", reason.lines().next().unwrap_or_default())
+            anyhow::anyhow!("--device {feature}: it does not open: {}", reason.lines().next().unwrap_or_default())
         })
     }
 }

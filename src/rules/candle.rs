@@ -72,7 +72,7 @@ impl Build for ParamsCandleAdamW {
 }
 
 fn no_kernel(params: &dyn Params) -> Error {
-    let reason = "is Candle's own and has no kernel; allowed: all other optimizers".into();
+    let reason = "it is Candle's own and has no kernel; allowed: all other optimizers".into();
     Error::Conflict { optimizer: params.name().into(), reason }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
@@ -26,9 +27,20 @@ pub fn fixture(name: &str) -> BTreeMap<String, Tensor> {
     }
 }
 
+/// Where tests step parameters: on the CPU, or where the variable TEST_DEVICE says `cuda`, on the first GPU.
+pub fn device() -> &'static Device {
+    static DEVICE: LazyLock<Device> = LazyLock::new(|| match std::env::var("TEST_DEVICE").as_deref() {
+        Ok("cuda") => Device::new_cuda(0).unwrap(),
+        Ok(other) => panic!("TEST_DEVICE is {other}; allowed: cuda"),
+        Err(_) => Device::Cpu,
+    });
+    &DEVICE
+}
+
 /// All elements, exactly.
 pub fn floats(tensor: &Tensor) -> Vec<f64> {
-    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    let here = tensor.to_device(&Device::Cpu).unwrap();
+    here.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// All elements of a tensor of whole numbers.
@@ -52,7 +64,8 @@ pub fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
 }
 
 pub fn tensor(values: &[f64], dtype: DType) -> Tensor {
-    Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    let here = Tensor::from_slice(values, values.len(), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+    here.to_device(device()).unwrap()
 }
 
 pub fn var(values: &[f64], dtype: DType) -> Var {
@@ -61,7 +74,7 @@ pub fn var(values: &[f64], dtype: DType) -> Var {
 
 /// Gradients as `backward` hands them out; a variable that is not listed has none.
 pub fn gradients<'a>(pairs: impl IntoIterator<Item = (&'a Var, Tensor)>) -> GradStore {
-    let mut store = tensor(&[0.], DType::F32).backward().unwrap();
+    let mut store = Tensor::zeros((), DType::F32, &Device::Cpu).unwrap().backward().unwrap();
     for (var, gradient) in pairs {
         store.insert(var, gradient);
     }

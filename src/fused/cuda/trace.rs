@@ -76,7 +76,7 @@ pub(crate) struct Traced {
 }
 
 /// Records one step of the rule `T` with the kind of decay of `decay`.
-pub(super) fn trace<T: Rule<S, K>, const S: usize, const K: usize>(decay: Decay) -> Traced {
+pub(in crate::fused) fn trace<T: Rule<S, K>, const S: usize, const K: usize>(decay: Decay) -> Traced {
     RECORD.with_borrow_mut(Vec::clear);
     let input = |name: &str| record(Node::Input(name.into()));
     let (p, g, grad_scale) = (input("p"), input("g"), input("grad_scale"));

@@ -1,0 +1,19 @@
+//! The pass on NVIDIA GPUs: a rule, recorded, printed as CUDA, compiled when first needed, and one launch for many
+//! parameters.
+
+mod source;
+mod trace;
+
+#[cfg(feature = "cuda")]
+mod compile;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
+mod launch;
+#[cfg(feature = "cuda")]
+mod ptx_cache;
+
+pub(super) use source::source;
+pub(super) use trace::{Traced, trace};
+
+#[cfg(feature = "cuda")]
+pub(super) use launch::step;
