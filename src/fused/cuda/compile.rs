@@ -40,7 +40,7 @@ fn load(device: &CudaDevice, source: &str) -> Result<CudaFunction> {
     let folder = ptx_cache::folder();
     let function = |ptx: String| {
         let module = context.load_module(Ptx::from_src(ptx))?;
-        module.load_function("step")
+        module.load_function("optimizer_step")
     };
 
     // What the driver refuses, though it was read whole, was compiled for a newer one.

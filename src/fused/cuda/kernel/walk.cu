@@ -26,7 +26,7 @@ __device__ __forceinline__ void element(
     for (u32 s = 0; s < STATE; ++s) keep(state[s], kept[s], launch.step_salt, s, at);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) step(const __grid_constant__ Launch launch) {
+extern "C" __global__ void __launch_bounds__(THREADS) optimizer_step(const __grid_constant__ Launch launch) {
     // The first tensor that ends after this block.
     u32 mine = 0, last = launch.tensors - 1;
     while (mine < last) {
