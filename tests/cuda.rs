@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -122,4 +124,49 @@ fn a_gradient_may_begin_anywhere_or_be_a_parameter() {
         spec("adam").build(vec![alone.clone()]).unwrap().step(&gradients([(&alone, exact)])).unwrap();
         assert_eq!(bits(&p), bits(&alone), "{device:?}");
     }
+}
+
+#[test]
+fn a_thousand_tensors_take_a_few_launches_and_nothing_waits() {
+    const STEPS: u64 = 5;
+    // The mock counts for a process of its own; a GPU does not count.
+    const CHILD: &str = "CANDLE_OPTIM_COUNTED";
+    if std::env::var_os(CHILD).is_none() {
+        let counts = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("counts-{}", std::process::id()));
+        let name = "a_thousand_tensors_take_a_few_launches_and_nothing_waits";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", name]).env(CHILD, "1").env("MOCK_COUNTS", &counts);
+        assert!(child.output().unwrap().status.success());
+        if let Ok(counts) = std::fs::read_to_string(&counts) {
+            // 96 parameters a launch.
+            assert_eq!(counts.trim(), format!("{} 0", STEPS * 11), "launches, and waits of the host");
+        }
+        return;
+    }
+    let on_gpu = |seed| -> Vec<Tensor> {
+        tensors(seed, &[1000; 1000], DType::F32).iter().map(|tensor| tensor.to_device(&GPU).unwrap()).collect()
+    };
+    let (start, along) = (on_gpu(0), on_gpu(1));
+    let vars: Vec<Var> = start.iter().map(|tensor| Var::from_tensor(tensor).unwrap()).collect();
+    let mut optimizer = spec("adamw").build(vars.clone()).unwrap();
+    for _ in 0..STEPS {
+        optimizer.step(&gradients(vars.iter().zip(along.iter().cloned()))).unwrap();
+    }
+    // Freeing may wait.
+    std::mem::forget((start, along, vars, optimizer));
+}
+
+#[test]
+fn too_little_memory_for_the_state_is_an_error() {
+    let Device::Cuda(device) = &*GPU else { panic!("not a GPU") };
+    let (free, _) = device.cuda_stream().context().mem_get_info().unwrap();
+    // Room for the parameter and the first of two state tensors.
+    let n = free * 45 / 100 / 4;
+    let p = Var::from_tensor(&Tensor::zeros(n, DType::F32, &GPU).unwrap()).unwrap();
+    for _ in 0..2 {
+        let Err(error) = spec("adam").build(vec![p.clone()]) else { panic!("{n} parameters had room") };
+        assert!(error.to_string().contains("OUT_OF_MEMORY"), "{error}");
+    }
+    // What was built in vain has been given back.
+    spec("momentum").build(vec![p]).unwrap();
 }

@@ -164,6 +164,11 @@ int cuEventDestroy_v2(void*) { return SUCCESS; }
 int cuEventRecord(void*, void*) { return SUCCESS; }
 int cuEventSynchronize(void*) { ++memory.waits; return SUCCESS; }
 
+int cuMemGetInfo_v2(size_t* free, size_t* total) {
+    *total = number("MOCK_MEMORY", 1l << 40);
+    *free = *total - memory.used;
+    return SUCCESS;
+}
 int cuMemAlloc_v2(Pointer* at, size_t size) { return memory.allocate(at, size); }
 int cuMemAllocAsync(Pointer* at, size_t size, void*) { return memory.allocate(at, size); }
 int cuMemFree_v2(Pointer at) { return memory.release(at); }
