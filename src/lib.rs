@@ -1,26 +1,6 @@
 //! Optimizers for [Candle](candle_core), each verified against PyTorch, each a single pass over memory.
 //!
-//! They implement [`candle_nn::Optimizer`], so a training loop changes in one line:
-//!
-//! ```
-//! use candle_core::{DType, Device, Tensor};
-//! use candle_nn::{Module, Optimizer, VarBuilder, VarMap};
-//! use candle_optim::{AdamW, ParamsAdamW}; // was: candle_nn::{AdamW, ParamsAdamW}
-//!
-//! let vars = VarMap::new();
-//! let model = candle_nn::linear(2, 1, VarBuilder::from_varmap(&vars, DType::F32, &Device::Cpu))?;
-//! let mut optimizer = AdamW::new(vars.all_vars(), ParamsAdamW { lr: 0.1, ..Default::default() })?;
-//!
-//! let x = Tensor::new(&[[0f32, 1.], [1., 0.], [1., 1.]], &Device::Cpu)?;
-//! let y = Tensor::new(&[[1f32], [2.], [3.]], &Device::Cpu)?;
-//! for _ in 0..300 {
-//!     let loss = candle_nn::loss::mse(&model.forward(&x)?, &y)?;
-//!     optimizer.backward_step(&loss)?;
-//! }
-//! let loss = candle_nn::loss::mse(&model.forward(&x)?, &y)?.to_scalar::<f32>()?;
-//! assert!(loss < 1e-2);
-//! # Ok::<(), candle_core::Error>(())
-//! ```
+//! They implement [`candle_nn::Optimizer`], so that a training loop changes in one line; the README has it.
 //!
 //! | module | what |
 //! |---|---|

@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -132,13 +131,14 @@ fn a_thousand_tensors_take_a_few_launches_and_nothing_waits() {
     // The mock counts for a process of its own; a GPU does not count.
     const CHILD: &str = "CANDLE_OPTIM_COUNTED";
     if std::env::var_os(CHILD).is_none() {
-        let counts = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("counts-{}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("candle-optim-counts-{}", std::process::id()));
         let name = "a_thousand_tensors_take_a_few_launches_and_nothing_waits";
         let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", name]).env(CHILD, "1").env("MOCK_COUNTS", &counts);
+        child.args(["--exact", name]).env(CHILD, "1").env("MOCK_COUNTS", &path);
         assert!(child.output().unwrap().status.success());
-        if let Ok(counts) = std::fs::read_to_string(&counts) {
+        if let Ok(counts) = std::fs::read_to_string(&path) {
             // 96 parameters a launch.
+            std::fs::remove_file(&path).unwrap();
             assert_eq!(counts.trim(), format!("{} 0", STEPS * 11), "launches, and waits of the host");
         }
         return;

@@ -35,14 +35,14 @@ pub struct Measurement {
     pub microseconds: f64,
     /// Bytes a step must read and write, in 10⁹ per second.
     pub gigabytes_per_second: f64,
-    /// The same as a share of what the plain loop of [`memory_bandwidth`] reaches.
-    pub share_of_bandwidth: Option<f64>,
+    /// The same as a share of [`memory_bandwidth`].
+    pub share_of_bandwidth: f64,
     /// Bytes of state for each parameter.
     pub state_bytes_per_parameter: usize,
 }
 
 /// Measures a step of the optimizer of `spec`; `bandwidth` is what [`memory_bandwidth`] found for the device.
-pub fn measure(spec: &Spec, workload: &Workload, bandwidth: Option<f64>) -> Result<Measurement> {
+pub fn measure(spec: &Spec, workload: &Workload, bandwidth: f64) -> Result<Measurement> {
     let Workload { parameters, tensors, dtype, device, .. } = workload;
     ensure!(parameters >= tensors, "--parameters is {parameters}, but must be at least --tensors, {tensors}");
     let size = parameters / tensors;
@@ -63,22 +63,36 @@ pub fn measure(spec: &Spec, workload: &Workload, bandwidth: Option<f64>) -> Resu
         optimizer: spec.to_string(),
         microseconds: median * 1e6,
         gigabytes_per_second,
-        share_of_bandwidth: bandwidth.map(|most| gigabytes_per_second / most),
+        share_of_bandwidth: gigabytes_per_second / bandwidth,
         state_bytes_per_parameter,
     })
 }
 
 /// A gradient of ones for each variable.
 fn gradients(vars: &[Var]) -> Result<GradStore> {
-    let sums: Vec<Tensor> = vars.iter().map(|var| var.sum_all()).collect::<candle_core::Result<_>>()?;
-    Ok(Tensor::stack(&sums, 0)?.sum_all()?.backward()?)
+    let mut grads = Tensor::zeros((), DType::F32, &Device::Cpu)?.backward()?;
+    if let Some(first) = vars.first() {
+        let ones = Tensor::ones(first.shape(), first.dtype(), &Device::Cpu)?;
+        for var in vars {
+            grads.insert(var, ones.to_device(var.device())?.copy()?);
+        }
+    }
+    Ok(grads)
 }
 
-/// Bytes in 10⁹ per second that `y += a·x` reads and writes over `bytes` bytes, on all threads: what a pass over memory
-/// can reach at best.
-pub fn memory_bandwidth(bytes: usize) -> Result<f64> {
+/// Bytes in 10⁹ per second that a pass over memory can reach at best: what a plain loop over some `bytes` bytes reads and
+/// writes, `y += a·x` on all threads of the CPU, on another device a copy.
+pub fn memory_bandwidth(bytes: usize, device: &Device) -> Result<f64> {
     const GRAIN: usize = 1 << 16;
     let n = (bytes / 12).max(1);
+    if !device.is_cpu() {
+        let x = Tensor::zeros(n, DType::F32, device)?;
+        let median = median_time(|| {
+            x.copy()?;
+            device.synchronize()
+        })?;
+        return Ok((n * 8) as f64 / median / 1e9);
+    }
     let (x, mut y) = (vec![1f32; n], vec![0f32; n]);
     let median = median_time(|| {
         y.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(y, x)| Arch::new().dispatch(AddScaled { x, y }));

@@ -248,8 +248,8 @@ impl Place {
             anyhow::ensure!(gpus > 0, "--device cuda: this machine has no GPU that CUDA can use");
             anyhow::ensure!(
                 ordinal < gpus as usize,
-                "--device cuda:{ordinal}: there is no such GPU; allowed: cuda:0 to cuda:{}",
-                gpus - 1
+                "--device cuda:{ordinal}: there is no such GPU; allowed: cuda:0{}",
+                if gpus > 1 { format!(" to cuda:{}", gpus - 1) } else { String::new() }
             );
         }
         let opened = match self {

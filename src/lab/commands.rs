@@ -59,7 +59,7 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
     };
     let progress = progress_bar(specs.len() as u64 + 1, false);
     progress.set_message("memory bandwidth");
-    let bandwidth = if workload.device.is_cpu() { Some(bench::memory_bandwidth(args.parameters * 12)?) } else { None };
+    let bandwidth = bench::memory_bandwidth(args.parameters * 12, &workload.device)?;
     let mut measurements = vec![];
     for spec in &specs {
         progress.inc(1);
@@ -83,10 +83,8 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
         return tables::print(serde_json::to_string_pretty(&report)?);
     }
     tables::print(tables::bench(&measurements))?;
-    if let Some(bandwidth) = bandwidth {
-        tables::print(format_args!("\ny += a·x over as many numbers: {bandwidth:.1} GB/s"))?;
-    }
-    Ok(())
+    let plain = if workload.device.is_cpu() { "y += a·x over" } else { "a copy of" };
+    tables::print(format_args!("\n{plain} as many numbers: {bandwidth:.1} GB/s"))
 }
 
 /// Something to compute, its input checked.

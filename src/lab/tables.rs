@@ -52,7 +52,7 @@ pub fn bench(measurements: &[Measurement]) -> impl Display {
             measurement.optimizer.clone(),
             format!("{:.1} µs", measurement.microseconds),
             format!("{:.1}", measurement.gigabytes_per_second),
-            measurement.share_of_bandwidth.map_or_else(String::new, |share| format!("{:.0} %", 100. * share)),
+            format!("{:.0} %", 100. * measurement.share_of_bandwidth),
             measurement.state_bytes_per_parameter.to_string(),
         ]);
     }

@@ -13,9 +13,10 @@ use candle_optim::rules::{Entry, REGISTRY};
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
 
-/// A file of the repository.
+/// A file of the repository, which may lie elsewhere than where the test was built.
 pub fn path(relative: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(relative)
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).join(relative)
 }
 
 /// The tensors of `tests/fixtures/NAME.safetensors`, by key.
