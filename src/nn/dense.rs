@@ -1,14 +1,14 @@
 //! A fully connected layer as one operation: product, bias and activation, with its own backward pass.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Tensor, Var, WithDType};
+use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor, Var, WithDType};
 use candle_nn::Module;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use super::product::{column_sums, product, transpose, transposed_product};
+use super::product::{add_column_sums, add_transposed_product, narrow_product, product, transpose};
 use super::simd::{Lane, Op, Scalar};
-use super::{contents, cpu, on_floats, widen_half};
+use super::{contents, locked, on_floats, shaped_as, widen_half};
 use crate::fused::Element;
 
 /// What a layer does to its sums.
@@ -23,9 +23,18 @@ pub enum Activation {
 
 impl Activation {
     #[inline(always)]
-    fn of<R: Scalar>(self, x: R) -> R {
+    pub(super) fn of<R: Scalar>(self, x: R) -> R {
         let zero = R::lit(0.);
         if self == Self::Relu && x < zero { zero } else { x }
+    }
+
+    /// The same, lane by lane.
+    #[inline(always)]
+    pub(super) fn of_lanes<S: Simd, R: Lane<S>>(self, simd: S, x: R::Vector) -> R::Vector {
+        match self {
+            Self::Identity => x,
+            Self::Relu => R::larger(simd, R::splat(simd, R::lit(0.)), x),
+        }
     }
 }
 
@@ -46,10 +55,10 @@ impl Dense {
     /// A layer of weight `[outputs, inputs]` and bias `[outputs]`, as in [`candle_nn::Linear`].
     ///
     /// # Errors
-    /// Other shapes.
+    /// Other shapes, or a weight without elements.
     pub fn new(weight: Tensor, bias: Tensor, activation: Activation) -> Result<Self> {
         let (outputs, _) = weight.dims2()?;
-        if bias.dims() != [outputs] {
+        if bias.dims() != [outputs] || weight.elem_count() == 0 {
             return Err(Error::ShapeMismatchBinaryOp {
                 lhs: weight.shape().clone(),
                 rhs: bias.shape().clone(),
@@ -132,30 +141,43 @@ impl CustomOp3 for Layer {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
         let (rows, inputs) = x.dims2()?;
-        if is_large(rows, inputs, b.elem_count()) {
-            let grad = if self.0 == Activation::Relu { y.apply_op2_no_bwd(&grad, &ReluGrad)? } else { grad };
-            let x_grad = if x.track_op() { Some(grad.matmul(w)?) } else { None };
-            return Ok((x_grad, Some(grad.t()?.matmul(x)?), Some(grad.apply_op1_no_bwd(&ColumnSums)?)));
-        }
-        let guards = [x, w, y, &grad].map(Tensor::storage_and_layout);
-        let [sx, sw, sy, sg] = [0, 1, 2, 3].map(|i| (cpu(&guards[i].0), guards[i].1));
-        on_floats!(self.name(), x.dtype(), R => {
-            let gradients = R::dispatch(Backward::<R> {
-                x: contents(sx.0?, sx.1)?,
-                w: contents(sw.0?, sw.1)?,
-                y: contents(sy.0?, sy.1)?,
-                grad: contents(sg.0?, sg.1)?,
-                outputs: b.elem_count(),
+        let outputs = b.elem_count();
+        let [x_values, w_values, y_values, grad_values] = [x, w, y, &grad].map(locked);
+        on_floats!("dense", x.dtype(), R => {
+            let (y_values, grad_values) = (y_values.values::<R>()?, grad_values.values()?);
+            if is_large(rows, inputs, outputs) {
+                let grad = match self.0 {
+                    Activation::Identity => grad.clone(),
+                    Activation::Relu => {
+                        let passed = y_values.par_iter().zip(grad_values).with_min_len(GRAIN);
+                        shaped_as(&grad, passed.map(|(&y, &grad)| relu_grad(y, grad)).collect())?
+                    }
+                };
+                let b_grad = {
+                    let grad = locked(&grad);
+                    R::dispatch(Columns::<R> { matrix: grad.values()?, columns: outputs })
+                };
+                let x_grad = if x.track_op() { Some(grad.matmul(w)?) } else { None };
+                return Ok((x_grad, Some(grad.t()?.matmul(x)?), Some(shaped_as(b, b_grad)?)));
+            }
+            let [x_grad, w_grad, b_grad] = R::dispatch(Backward::<R> {
+                x: x_values.values()?,
+                w: w_values.values()?,
+                y: y_values,
+                grad: grad_values,
+                outputs,
                 activation: self.0,
                 needs_x: x.track_op(),
             });
-            let tensor = |values: Vec<R>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
-            let [x_grad, w_grad, b_grad] = gradients;
-            let x_grad = if x.track_op() { Some(tensor(x_grad, x)?) } else { None };
-            Ok((x_grad, Some(tensor(w_grad, w)?), Some(tensor(b_grad, b)?)))
+            let x_grad = if x.track_op() { Some(shaped_as(x, x_grad)?) } else { None };
+            Ok((x_grad, Some(shaped_as(w, w_grad)?), Some(shaped_as(b, b_grad)?)))
         })
     }
 }
+
+/// Rows that pass backward together: few enough for the first-level cache, and their sums are added to the rest as one,
+/// which keeps rounding errors from growing with the rows.
+const ROWS: usize = 128;
 
 /// Elements that one thread takes at a time where large layers are finished.
 const GRAIN: usize = 1 << 15;
@@ -172,24 +194,7 @@ fn finish<R: Scalar + Element>(y: &mut CpuStorage, b: &[R], activation: Activati
     });
 }
 
-/// The gradient that ReLU lets through, from its result and that of its result.
-struct ReluGrad;
-
-impl CustomOp2 for ReluGrad {
-    fn name(&self) -> &'static str {
-        "relu-grad"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let passed = on_floats!(self.name(), s1.dtype(), R => {
-            let (y, grad) = (contents::<R>(s1, l1)?, contents::<R>(s2, l2)?);
-            let passed = y.par_iter().zip(grad).with_min_len(GRAIN).map(|(&y, &grad)| relu_grad(y, grad));
-            R::to_cpu_storage_owned(passed.collect())
-        });
-        Ok((passed, l1.shape().clone()))
-    }
-}
-
+/// The gradient that ReLU lets through, from its result y and the gradient of that.
 #[inline(always)]
 fn relu_grad<R: Scalar>(y: R, grad: R) -> R {
     let zero = R::lit(0.);
@@ -197,22 +202,6 @@ fn relu_grad<R: Scalar>(y: R, grad: R) -> R {
 }
 
 /// The sums of the columns of a matrix.
-struct ColumnSums;
-
-impl CustomOp1 for ColumnSums {
-    fn name(&self) -> &'static str {
-        "column-sums"
-    }
-
-    fn cpu_fwd(&self, s: &CpuStorage, l: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (_, columns) = l.shape().dims2()?;
-        let sums = on_floats!(self.name(), s.dtype(), R => {
-            R::to_cpu_storage_owned(R::dispatch(Columns::<R> { matrix: contents(s, l)?, columns }))
-        });
-        Ok((sums, columns.into()))
-    }
-}
-
 struct Columns<'a, R> {
     matrix: &'a [R],
     columns: usize,
@@ -226,7 +215,9 @@ impl<R: Scalar> Op<R> for Columns<'_, R> {
     where
         R: Lane<S>,
     {
-        column_sums(simd, self.matrix, self.columns)
+        let mut sums = vec![R::lit(0.); self.columns];
+        add_column_sums(simd, self.matrix, &mut sums);
+        sums
     }
 }
 
@@ -248,7 +239,13 @@ impl<R: Scalar> Op<R> for Forward<'_, R> {
     {
         let Self { x, w, b, activation } = self;
         let (outputs, inputs) = (b.len(), w.len() / b.len().max(1));
-        product(simd, x, &transpose(w, inputs), Some(b), inputs, outputs, activation)
+        let mut y = vec![R::lit(0.); x.len() / inputs * outputs];
+        if outputs * 4 <= R::LANES {
+            narrow_product(simd, x, w, b, inputs, activation, &mut y);
+        } else {
+            product(simd, x, &transpose(w, inputs), Some(b), inputs, outputs, activation, &mut y);
+        }
+        y
     }
 }
 
@@ -263,7 +260,7 @@ struct Backward<'a, R> {
     needs_x: bool,
 }
 
-impl<R: Scalar> Op<R> for Backward<'_, R> {
+impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
     type Output = [Vec<R>; 3];
 
     #[inline(always)]
@@ -273,15 +270,40 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
     {
         let Self { x, w, y, grad, outputs, activation, needs_x } = self;
         let inputs = w.len() / outputs.max(1);
-        let passed: Vec<R>;
-        let grad = match activation {
-            Activation::Identity => grad,
-            Activation::Relu => {
-                passed = y.iter().zip(grad).map(|(&y, &grad)| relu_grad(y, grad)).collect();
-                &passed
+        let zeros = |n: usize| vec![R::lit(0.); n];
+        let mut x_grad = zeros(if needs_x { x.len() } else { 0 });
+        let (mut w_grad, mut b_grad) = (zeros(w.len()), zeros(outputs));
+        let mut passed = zeros(if activation == Activation::Relu { ROWS * outputs } else { 0 });
+        // Transposed where lanes are filled better so.
+        let across = outputs > inputs;
+
+        for from in (0..grad.len() / outputs.max(1)).step_by(ROWS) {
+            let of = |matrix: &'a [R], columns: usize| {
+                let rows = &matrix[from * columns..];
+                &rows[..rows.len().min(ROWS * columns)]
+            };
+            let (x, y, grad) = (of(x, inputs), of(y, outputs), of(grad, outputs));
+            let grad = match activation {
+                Activation::Identity => grad,
+                Activation::Relu => {
+                    for ((passed, &y), &grad) in passed.iter_mut().zip(y).zip(grad) {
+                        *passed = relu_grad(y, grad);
+                    }
+                    &passed[..grad.len()]
+                }
+            };
+            add_column_sums(simd, grad, &mut b_grad);
+            if across {
+                add_transposed_product(simd, x, grad, inputs, outputs, &mut w_grad);
+            } else {
+                add_transposed_product(simd, grad, x, outputs, inputs, &mut w_grad);
             }
-        };
-        let x_grad = if needs_x { product(simd, grad, w, None, outputs, inputs, Activation::Identity) } else { vec![] };
-        [x_grad, transposed_product(simd, grad, x, outputs, inputs), column_sums(simd, grad, outputs)]
+            if needs_x {
+                let x_grad = &mut x_grad[from * inputs..][..x.len()];
+                product(simd, grad, w, None, outputs, inputs, Activation::Identity, x_grad);
+            }
+        }
+        let w_grad = if across { transpose(&w_grad, outputs) } else { w_grad };
+        [x_grad, w_grad, b_grad]
     }
 }

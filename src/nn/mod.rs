@@ -6,6 +6,8 @@ mod loss;
 mod product;
 mod simd;
 
+use std::ops::Deref;
+
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Storage, Tensor, WithDType};
 
 pub use dense::{Activation, Dense};
@@ -42,16 +44,30 @@ macro_rules! on_floats {
 }
 use on_floats;
 
-/// The storage of a tensor on the CPU.
-fn cpu(storage: &Storage) -> Result<&CpuStorage> {
-    match storage {
-        Storage::Cpu(storage) => Ok(storage),
-        _ => Err(Error::Msg("expected a tensor on the CPU".into())),
-    }
-}
-
-/// The values of a contiguous tensor.
+/// The values of a contiguous tensor, from what a custom operation is given.
 fn contents<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op: "contents" })?;
     Ok(&storage.as_slice::<T>()?[start..end])
+}
+
+/// A contiguous tensor on the CPU, locked for reading.
+struct Locked<'a, G>(G, &'a Layout);
+
+fn locked(tensor: &Tensor) -> Locked<'_, impl Deref<Target = Storage>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    Locked(storage, layout)
+}
+
+impl<G: Deref<Target = Storage>> Locked<'_, G> {
+    fn values<T: WithDType>(&self) -> Result<&[T]> {
+        match &*self.0 {
+            Storage::Cpu(storage) => contents(storage, self.1),
+            _ => Err(Error::Msg("expected a tensor on the CPU".into())),
+        }
+    }
+}
+
+/// A tensor shaped as another, on the CPU.
+fn shaped_as<T: WithDType>(like: &Tensor, values: Vec<T>) -> Result<Tensor> {
+    Tensor::from_vec(values, like.shape(), like.device())
 }

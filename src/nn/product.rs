@@ -5,20 +5,27 @@
 use pulp::Simd;
 
 use super::Activation;
-use super::simd::Lane;
+use super::simd::{Lane, Scalar};
 
 /// Rows computed together, each in a register: enough to hide the latency of a multiply-add.
 const TILE: usize = 8;
-/// Rows summed before their sum is added to the rest, which keeps rounding errors from growing with the rows.
-const CHUNK: usize = 128;
 
 /// The transpose of a matrix with `columns` columns.
-pub(super) fn transpose<T: Copy>(matrix: &[T], columns: usize) -> Vec<T> {
-    (0..columns).flat_map(|column| matrix[column..].iter().step_by(columns).copied()).collect()
+#[inline(always)]
+pub(super) fn transpose<R: Scalar>(matrix: &[R], columns: usize) -> Vec<R> {
+    let mut transposed = vec![R::lit(0.); matrix.len()];
+    let rows = matrix.len() / columns.max(1);
+    for row in 0..rows {
+        for column in 0..columns {
+            transposed[column * rows + row] = matrix[row * columns + column];
+        }
+    }
+    transposed
 }
 
-/// `activation(a·b + bias)` for a `[n, k]` and b `[k, m]`, as `[n, m]`.
+/// `c = activation(a·b + bias)` for a `[n, k]`, b `[k, m]` and c `[n, m]`.
 #[inline(always)]
+#[expect(clippy::too_many_arguments, reason = "a product is what its matrices and their sizes are")]
 pub(super) fn product<S: Simd, R: Lane<S>>(
     simd: S,
     a: &[R],
@@ -27,40 +34,31 @@ pub(super) fn product<S: Simd, R: Lane<S>>(
     k: usize,
     m: usize,
     activation: Activation,
-) -> Vec<R> {
-    if k == 0 {
-        return vec![];
-    }
-    let mut c = vec![R::lit(0.); a.len() / k * m];
+    c: &mut [R],
+) {
+    // One product a number takes less time than setting up a tile.
+    let tile = if k == 1 { usize::MAX } else { TILE * k };
     let mut panel = Vec::with_capacity(k);
     for from in (0..m).step_by(R::LANES) {
         let to = m.min(from + R::LANES);
         panel.clear();
-        panel.extend(b.chunks_exact(m).map(|row| R::load(simd, &row[from..to])));
+        for row in b.chunks_exact(m) {
+            panel.push(R::load(simd, &row[from..to]));
+        }
         let start = bias.map_or(R::splat(simd, R::lit(0.)), |bias| R::load(simd, &bias[from..to]));
 
-        for (a, c) in a.chunks(TILE * k).zip(c.chunks_mut(TILE * m)) {
-            if a.len() == TILE * k {
-                let sums = product_tile::<S, R>(simd, a, &panel, start);
-                for row in 0..TILE {
-                    R::store(simd, &mut c[row * m..][from..to], activated::<S, R>(simd, sums[row], activation));
-                }
-            } else {
-                for (a, c) in a.chunks_exact(k).zip(c.chunks_exact_mut(m)) {
-                    let sum = product_row::<S, R>(simd, a, &panel, start);
-                    R::store(simd, &mut c[from..to], activated::<S, R>(simd, sum, activation));
-                }
+        let (mut a, mut c) = (a, &mut *c);
+        while a.len() >= tile {
+            let sums = product_tile::<S, R>(simd, &a[..tile], &panel, start);
+            for row in 0..TILE {
+                R::store(simd, &mut c[row * m..][from..to], activation.of_lanes::<S, R>(simd, sums[row]));
             }
+            (a, c) = (&a[tile..], &mut c[TILE * m..]);
         }
-    }
-    c
-}
-
-#[inline(always)]
-fn activated<S: Simd, R: Lane<S>>(simd: S, sum: R::Vector, activation: Activation) -> R::Vector {
-    match activation {
-        Activation::Identity => sum,
-        Activation::Relu => R::larger(simd, R::splat(simd, R::lit(0.)), sum),
+        for (a, c) in a.chunks_exact(k).zip(c.chunks_exact_mut(m)) {
+            let sum = product_row::<S, R>(simd, a, &panel, start);
+            R::store(simd, &mut c[from..to], activation.of_lanes::<S, R>(simd, sum));
+        }
     }
 }
 
@@ -95,60 +93,95 @@ fn product_tile<S: Simd, R: Lane<S>>(simd: S, rows: &[R], panel: &[R::Vector], s
     sums
 }
 
-/// `aᵀ·b` for a `[n, p]` and b `[n, q]`, as `[p, q]`.
+/// `c += aᵀ·b` for a `[n, p]`, b `[n, q]` and c `[p, q]`. Lanes run along q: the longer side fills them better.
 #[inline(always)]
-pub(super) fn transposed_product<S: Simd, R: Lane<S>>(simd: S, a: &[R], b: &[R], p: usize, q: usize) -> Vec<R> {
-    // Lanes run along the second: the longer side fills them better.
-    if p > q { transpose(&lanes_along_second(simd, b, a, q, p), p) } else { lanes_along_second(simd, a, b, p, q) }
-}
-
-#[inline(always)]
-fn lanes_along_second<S: Simd, R: Lane<S>>(simd: S, a: &[R], b: &[R], p: usize, q: usize) -> Vec<R> {
-    let mut c = vec![R::lit(0.); p * q];
-    if p == 0 || q == 0 {
-        return c;
-    }
-    for (a, b) in a.chunks(CHUNK * p).zip(b.chunks(CHUNK * q)) {
-        for from in (0..q).step_by(R::LANES) {
-            let to = q.min(from + R::LANES);
-            let mut row = 0;
-            while row + TILE <= p {
-                transposed_tile::<S, R, TILE>(simd, a, b, p, q, row, from, to, &mut c);
-                row += TILE;
-            }
-            for row in row..p {
-                transposed_tile::<S, R, 1>(simd, a, b, p, q, row, from, to, &mut c);
-            }
+pub(super) fn add_transposed_product<S: Simd, R: Lane<S>>(simd: S, a: &[R], b: &[R], p: usize, q: usize, c: &mut [R]) {
+    for from in (0..q).step_by(R::LANES) {
+        let to = q.min(from + R::LANES);
+        // Always as many sums as hide the latency of a multiply-add: where a tile has few rows, each has several, of
+        // every so many-th row of a and b.
+        let mut row = 0;
+        while row + TILE <= p {
+            transposed_tile::<S, R, TILE, 1>(simd, a, b, p, q, row, from, to, c);
+            row += TILE;
+        }
+        while row + 2 <= p {
+            transposed_tile::<S, R, 2, { TILE / 2 }>(simd, a, b, p, q, row, from, to, c);
+            row += 2;
+        }
+        if row < p {
+            transposed_tile::<S, R, 1, TILE>(simd, a, b, p, q, row, from, to, c);
         }
     }
-    c
 }
 
-/// Sums of the columns of a matrix with `m` columns.
+/// `c = activation(a·bᵀ + bias)` for a `[n, k]`, b `[m, k]` and c `[n, m]`, where m is too small to fill a register: lanes
+/// run along k.
 #[inline(always)]
-pub(super) fn column_sums<S: Simd, R: Lane<S>>(simd: S, matrix: &[R], m: usize) -> Vec<R> {
+pub(super) fn narrow_product<S: Simd, R: Lane<S>>(
+    simd: S,
+    a: &[R],
+    b: &[R],
+    bias: &[R],
+    k: usize,
+    activation: Activation,
+    c: &mut [R],
+) {
+    for (c, a) in c.chunks_exact_mut(bias.len()).zip(a.chunks_exact(k)) {
+        for ((c, b), &bias) in c.iter_mut().zip(b.chunks_exact(k)).zip(bias) {
+            let mut sums = R::splat(simd, R::lit(0.));
+            let (mut a, mut b) = (a, b);
+            while !a.is_empty() {
+                let lanes = a.len().min(R::LANES);
+                sums = R::mul_add(simd, R::load(simd, &a[..lanes]), R::load(simd, &b[..lanes]), sums);
+                (a, b) = (&a[lanes..], &b[lanes..]);
+            }
+            *c = activation.of(bias + R::total(simd, sums));
+        }
+    }
+}
+
+/// `sums += ` the sums of the columns of a matrix, as many as there are sums.
+#[inline(always)]
+pub(super) fn add_column_sums<S: Simd, R: Lane<S>>(simd: S, matrix: &[R], sums: &mut [R]) {
+    let m = sums.len();
     let zero = R::splat(simd, R::lit(0.));
-    let mut totals = vec![R::lit(0.); m];
-    for (block, totals) in (0..m).step_by(R::LANES).zip(totals.chunks_mut(R::LANES)) {
-        // As many sums as keep the adder busy, each of every so many-th row.
-        let mut sums = [zero; TILE];
-        for rows in matrix.chunks(TILE * m) {
-            for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(m)) {
-                *sum = R::sum(simd, *sum, R::load(simd, &row[block..][..totals.len()]));
-            }
+    if m == 1 {
+        let (mut rest, mut all) = (matrix, zero);
+        while !rest.is_empty() {
+            let lanes = rest.len().min(R::LANES);
+            all = R::sum(simd, all, R::load(simd, &rest[..lanes]));
+            rest = &rest[lanes..];
         }
-        let total = sums.into_iter().fold(zero, |total, sum| R::sum(simd, total, sum));
-        R::store(simd, totals, total);
+        sums[0] += R::total(simd, all);
+        return;
     }
-    totals
+    for (block, sums) in (0..m).step_by(R::LANES).zip(sums.chunks_mut(R::LANES)) {
+        // As many as keep the adder busy, each of every so many-th row.
+        let mut partial = [zero; TILE];
+        let lanes = sums.len();
+        let mut rest = matrix.get(block..).unwrap_or(&[]);
+        while rest.len() >= (TILE - 1) * m + lanes {
+            for (each, sum) in partial.iter_mut().enumerate() {
+                *sum = R::sum(simd, *sum, R::load(simd, &rest[each * m..][..lanes]));
+            }
+            rest = rest.get(TILE * m..).unwrap_or(&[]);
+        }
+        while rest.len() >= lanes {
+            partial[0] = R::sum(simd, partial[0], R::load(simd, &rest[..lanes]));
+            rest = rest.get(m..).unwrap_or(&[]);
+        }
+        let total = partial.into_iter().fold(R::load(simd, sums), |total, sum| R::sum(simd, total, sum));
+        R::store(simd, sums, total);
+    }
 }
 
 #[inline(always)]
 #[expect(clippy::too_many_arguments, reason = "a tile is what its loop nest says it is")]
-fn transposed_tile<S: Simd, R: Lane<S>, const ROWS: usize>(
+fn transposed_tile<'a, S: Simd, R: Lane<S>, const ROWS: usize, const EACH: usize>(
     simd: S,
-    a: &[R],
-    b: &[R],
+    a: &'a [R],
+    b: &'a [R],
     p: usize,
     q: usize,
     row: usize,
@@ -156,25 +189,41 @@ fn transposed_tile<S: Simd, R: Lane<S>, const ROWS: usize>(
     to: usize,
     c: &mut [R],
 ) {
-    let mut sums = [R::splat(simd, R::lit(0.)); ROWS];
-    for (a, b) in a.chunks_exact(p).zip(b.chunks_exact(q)) {
-        let a = &a[row..][..ROWS];
-        let b = R::load(simd, &b[from..to]);
-        for i in 0..ROWS {
-            sums[i] = R::mul_add(simd, R::splat(simd, a[i]), b, sums[i]);
+    let after = |slice: &'a [R], n: usize| slice.get(n..).unwrap_or(&[]);
+    let lanes = to - from;
+    let mut sums = [[R::splat(simd, R::lit(0.)); ROWS]; EACH];
+    let (mut a, mut b) = (after(a, row), after(b, from));
+    while b.len() >= (EACH - 1) * q + lanes {
+        for (each, sums) in sums.iter_mut().enumerate() {
+            let a = &a[each * p..][..ROWS];
+            let b = R::load(simd, &b[each * q..][..lanes]);
+            for (sum, &a) in sums.iter_mut().zip(a) {
+                *sum = R::mul_add(simd, R::splat(simd, a), b, *sum);
+            }
         }
+        (a, b) = (after(a, EACH * p), after(b, EACH * q));
+    }
+    while b.len() >= lanes {
+        let of_b = R::load(simd, &b[..lanes]);
+        for (sum, &a) in sums[0].iter_mut().zip(&a[..ROWS]) {
+            *sum = R::mul_add(simd, R::splat(simd, a), of_b, *sum);
+        }
+        (a, b) = (after(a, p), after(b, q));
     }
     for i in 0..ROWS {
         let c = &mut c[(row + i) * q..][from..to];
-        let sum = R::sum(simd, R::load(simd, c), sums[i]);
-        R::store(simd, c, sum);
+        let mut total = R::load(simd, c);
+        for sums in &sums {
+            total = R::sum(simd, total, sums[i]);
+        }
+        R::store(simd, c, total);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::simd::{Op, Scalar};
+    use crate::nn::simd::Op;
 
     fn numbers(n: usize, seed: u64) -> Vec<f64> {
         (0..n as u64).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f64 / 504.5 - 1.).collect()
@@ -184,12 +233,18 @@ mod tests {
     struct All<'a>(&'a [f64], &'a [f64], &'a [f64], &'a [f64], [usize; 2]);
 
     impl Op<f64> for All<'_> {
-        type Output = [Vec<f64>; 3];
+        type Output = [Vec<f64>; 4];
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) -> Self::Output {
             let Self(a, b, bias, d, [k, m]) = self;
-            let product = product(simd, a, b, Some(bias), k, m, Activation::Relu);
-            [product, transposed_product(simd, a, d, k, m), column_sums(simd, d, m)]
+            let n = a.len() / k;
+            let mut results = [vec![0.; n * m], vec![0.; n * m], vec![0.; k * m], vec![0.; m]];
+            let [c, narrow, t, s] = &mut results;
+            product(simd, a, b, Some(bias), k, m, Activation::Relu, c);
+            narrow_product(simd, a, &transpose(b, m), bias, k, Activation::Relu, narrow);
+            add_transposed_product(simd, a, d, k, m, t);
+            add_column_sums(simd, d, s);
+            results
         }
     }
 
@@ -201,10 +256,10 @@ mod tests {
                 for m in [1, 2, 15, 16, 17, 33] {
                     let (a, b, bias) = (numbers(n * k, 1), numbers(k * m, 2), numbers(m, 3));
                     let d = numbers(n * m, 4);
-                    let [c, t, s] = f64::dispatch(All(&a, &b, &bias, &d, [k, m]));
+                    let [c, narrow, t, s] = f64::dispatch(All(&a, &b, &bias, &d, [k, m]));
                     for (i, j) in (0..n).flat_map(|i| (0..m).map(move |j| (i, j))) {
                         let sum: f64 = bias[j] + (0..k).map(|l| a[i * k + l] * b[l * m + j]).sum::<f64>();
-                        assert!(close(c[i * m + j], sum.max(0.)), "{n} {k} {m}");
+                        assert!([&c, &narrow].iter().all(|c| close(c[i * m + j], sum.max(0.))), "{n} {k} {m}");
                     }
                     for (i, j) in (0..k).flat_map(|i| (0..m).map(move |j| (i, j))) {
                         let sum: f64 = (0..n).map(|l| a[l * k + i] * d[l * m + j]).sum();

@@ -24,6 +24,8 @@ pub(super) trait Lane<S: Simd>: Scalar {
     fn mul_add(simd: S, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// Lane by lane the larger; of NaN and a number, either.
     fn larger(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// The sum of all lanes.
+    fn total(simd: S, a: Self::Vector) -> Self;
 }
 
 /// A type that operations are compiled for: f32 and f64.
@@ -45,7 +47,8 @@ pub(super) trait Op<R: Scalar> {
 macro_rules! lane {
     (
         $float:ty, $vector:ident, $lanes:ident,
-        $splat:ident, $load:ident, $store:ident, $whole:ident, $whole_mut:ident, $add:ident, $mul_add:ident, $max:ident
+        $splat:ident, $load:ident, $store:ident, $whole:ident, $whole_mut:ident, $add:ident, $mul_add:ident, $max:ident,
+        $total:ident
     ) => {
         impl<S: Simd> Lane<S> for $float {
             type Vector = S::$vector;
@@ -87,6 +90,11 @@ macro_rules! lane {
             fn larger(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector {
                 simd.$max(a, b)
             }
+
+            #[inline(always)]
+            fn total(simd: S, a: Self::Vector) -> Self {
+                simd.$total(a)
+            }
         }
 
         impl Scalar for $float {
@@ -115,7 +123,8 @@ lane!(
     as_mut_simd_f32s,
     add_f32s,
     mul_add_e_f32s,
-    max_f32s
+    max_f32s,
+    reduce_sum_f32s
 );
 lane!(
     f64,
@@ -128,5 +137,6 @@ lane!(
     as_mut_simd_f64s,
     add_f64s,
     mul_add_e_f64s,
-    max_f64s
+    max_f64s,
+    reduce_sum_f64s
 );

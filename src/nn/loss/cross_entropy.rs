@@ -1,13 +1,13 @@
 //! Cross entropy of several classes.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CustomOp2, DType, Error, Layout, Result, Shape, Tensor, WithDType};
 use pulp::Simd;
 
 use super::not_empty;
 use crate::nn::elementary::Elementary;
 use crate::nn::simd::{Lane, Op, Scalar};
-use crate::nn::{contents, on_floats, widen_half};
+use crate::nn::{contents, locked, on_floats, shaped_as, widen_half};
 use crate::real::Real;
 
 /// Mean cross entropy of logits `[rows, classes]` against class numbers `[rows]`, integers from 0; a scalar.
@@ -63,33 +63,13 @@ impl CustomOp2 for CrossEntropy {
     }
 
     fn bwd(&self, x: &Tensor, targets: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(x.apply_op3_no_bwd(targets, grad, &CrossEntropyGrad)?), None))
-    }
-}
-
-/// The gradient of the logits from that of the mean.
-struct CrossEntropyGrad;
-
-impl CustomOp3 for CrossEntropyGrad {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (classes, targets) = (l1.dims()[1], contents(s2, l2)?);
-        let gradient = on_floats!(NAME, s1.dtype(), R => {
-            let grad = contents::<R>(s3, l3)?[0];
-            R::to_cpu_storage_owned(R::dispatch(Slopes::<R> { x: contents(s1, l1)?, targets, classes, grad }))
+        let [x_values, targets, grad] = [x, targets, grad].map(locked);
+        let (classes, targets) = (x.dim(1)?, targets.values()?);
+        let slopes = on_floats!(NAME, x.dtype(), R => {
+            let op = Slopes::<R> { x: x_values.values()?, targets, classes, grad: grad.values::<R>()?[0] };
+            shaped_as(x, R::dispatch(op))?
         });
-        Ok((gradient, l1.shape().clone()))
+        Ok((Some(slopes), None))
     }
 }
 

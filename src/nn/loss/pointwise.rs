@@ -3,13 +3,13 @@
 use std::marker::PhantomData;
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CustomOp2, Error, Layout, Result, Shape, Tensor, WithDType};
 use pulp::Simd;
 
 use super::not_empty;
 use crate::nn::elementary::Elementary;
 use crate::nn::simd::{Lane, Op, Scalar};
-use crate::nn::{contents, on_floats, widen_half};
+use crate::nn::{Locked, contents, locked, on_floats, shaped_as, widen_half};
 
 /// What a loss takes of one prediction x and its target y.
 pub(super) trait Term: Copy + Send + Sync + 'static {
@@ -52,34 +52,14 @@ impl<T: Term> CustomOp2 for Mean<T> {
     }
 
     fn bwd(&self, x: &Tensor, y: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let slopes = x.apply_op3_no_bwd(y, grad, &MeanGrad(self.0))?;
+        let all = [x, y, grad].map(locked);
+        let slopes = on_floats!(T::NAME, x.dtype(), R => {
+            let [x_values, y_values, grad] = all.each_ref().map(Locked::values);
+            let op = Slopes::<R, T> { x: x_values?, y: y_values?, grad: grad?[0], term: PhantomData };
+            shaped_as(x, R::dispatch(op))?
+        });
         let of_targets = if y.track_op() { Some(slopes.neg()?) } else { None };
         Ok((Some(slopes), of_targets))
-    }
-}
-
-/// The gradient of the predictions from that of the mean.
-struct MeanGrad<T>(T);
-
-impl<T: Term> CustomOp3 for MeanGrad<T> {
-    fn name(&self) -> &'static str {
-        T::NAME
-    }
-
-    fn cpu_fwd(
-        &self,
-        s1: &CpuStorage,
-        l1: &Layout,
-        s2: &CpuStorage,
-        l2: &Layout,
-        s3: &CpuStorage,
-        l3: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let gradient = on_floats!(T::NAME, s1.dtype(), R => {
-            let (x, y, grad) = (contents(s1, l1)?, contents(s2, l2)?, contents::<R>(s3, l3)?[0]);
-            R::to_cpu_storage_owned(R::dispatch(Slopes::<R, T> { x, y, grad, term: PhantomData }))
-        });
-        Ok((gradient, l1.shape().clone()))
     }
 }
 
@@ -128,6 +108,11 @@ impl<R: Elementary, T: Term> Op<R> for Slopes<'_, R, T> {
         R: Lane<S>,
     {
         let scale = R::lit(self.grad.to_f64() / self.x.len() as f64);
-        self.x.iter().zip(self.y).map(|(&x, &y)| T::slope(x, y) * scale).collect()
+        // Not collected, which would be compiled for every processor alike.
+        let mut slopes = vec![R::lit(0.); self.x.len()];
+        for ((slope, &x), &y) in slopes.iter_mut().zip(self.x).zip(self.y) {
+            *slope = T::slope(x, y) * scale;
+        }
+        slopes
     }
 }
