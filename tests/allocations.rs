@@ -1,0 +1,70 @@
+//! A step makes no temporaries: whatever the number of elements, it allocates no more than Candle's own bookkeeping does.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use candle_core::DType;
+use common::{gradients, our_specs, tensor, var};
+
+struct Counting;
+
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: the system's allocator, with a count.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Relaxed);
+        BYTES.fetch_add(layout.size(), Relaxed);
+        // SAFETY: the caller's promise is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: `at` is from `alloc`, and so from the system's allocator.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations and bytes of one step of `elements` in all, on several threads where that pays.
+fn step(elements: usize, tensors: usize, dtype: DType) -> Vec<(String, usize, usize)> {
+    our_specs()
+        .into_iter()
+        .map(|spec| {
+            let values = vec![0.5; elements / tensors];
+            let vars: Vec<_> = (0..tensors).map(|_| var(&values, dtype)).collect();
+            let along = gradients(vars.iter().map(|p| (p, tensor(&values, dtype))));
+            let mut optimizer = spec.build(vars).unwrap();
+            optimizer.step(&along).unwrap();
+            let before = (CALLS.load(Relaxed), BYTES.load(Relaxed));
+            optimizer.step(&along).unwrap();
+            (spec.to_string(), CALLS.load(Relaxed) - before.0, BYTES.load(Relaxed) - before.1)
+        })
+        .collect()
+}
+
+// One test alone: another beside it would be counted too.
+#[test]
+fn a_step_allocates_nothing_that_grows_with_the_parameters() {
+    // Candle's check of a layout before it lends a tensor, for the parameter and each of up to three state tensors.
+    const EACH: usize = 64;
+    for dtype in [DType::F32, DType::F64, DType::BF16] {
+        for (elements, tensors) in [(1000, 1), (1_000_000, 1), (100_000, 100)] {
+            let (mut most_calls, mut most_bytes) = (0, 0);
+            for (spec, calls, bytes) in step(elements, tensors, dtype) {
+                // Threads that join may grow a queue now and then.
+                let fits = calls <= tensors + 3 + 16 && bytes <= EACH * (tensors + 3) + 4096;
+                assert!(fits, "{spec} {dtype:?}, {elements} elements in {tensors}: {calls} allocations, {bytes} bytes");
+                (most_calls, most_bytes) = (calls.max(most_calls), bytes.max(most_bytes));
+            }
+            println!(
+                "{dtype:?}, {elements} elements in {tensors}: {most_calls} allocations, {most_bytes} bytes at most"
+            );
+        }
+    }
+}
