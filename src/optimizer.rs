@@ -200,7 +200,10 @@ pub trait Build: Params {
     ///
     /// # Errors
     /// An optimizer that is not made from a rule of this crate, or types it cannot step.
-    fn cuda_source(&self, dtype: DType, state_dtype: Option<DType>) -> Result<String>;
+    fn cuda_source(&self, _dtype: DType, _state_dtype: Option<DType>) -> Result<String> {
+        let reason = "it is Candle's own and has no kernel; allowed: all other optimizers".into();
+        Err(Error::Conflict { optimizer: self.name().into(), reason })
+    }
     /// A copy.
     fn boxed(&self) -> Box<dyn Build>;
 }

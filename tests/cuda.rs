@@ -8,20 +8,10 @@ use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Tensor, Var};
 use candle_optim::Spec;
-use common::{bits, gradients, normals, our_specs, spec, tensor};
+use common::{TYPES, bits, gradients, normals, our_specs, spec, tensor};
 
 /// Tensors are made on the CPU, whatever TEST_DEVICE says, and copied.
 static GPU: LazyLock<Device> = LazyLock::new(|| Device::new_cuda(0).unwrap());
-
-const TYPES: [(DType, Option<DType>); 7] = [
-    (DType::F64, None),
-    (DType::F32, None),
-    (DType::F32, Some(DType::BF16)),
-    (DType::F16, None),
-    (DType::F16, Some(DType::BF16)),
-    (DType::BF16, None),
-    (DType::BF16, Some(DType::BF16)),
-];
 
 /// Steps the same parameters on a device; each step has a gradient for some of them. Where they end.
 fn run(

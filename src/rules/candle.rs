@@ -20,10 +20,6 @@ impl Build for ParamsCandleSgd {
         0
     }
 
-    fn cuda_source(&self, _: DType, _: Option<DType>) -> Result<String> {
-        Err(no_kernel(self))
-    }
-
     fn boxed(&self) -> Box<dyn Build> {
         Box::new(self.clone())
     }
@@ -55,10 +51,6 @@ impl Build for ParamsCandleAdamW {
         2 * dtype.size_in_bytes()
     }
 
-    fn cuda_source(&self, _: DType, _: Option<DType>) -> Result<String> {
-        Err(no_kernel(self))
-    }
-
     fn boxed(&self) -> Box<dyn Build> {
         Box::new(self.clone())
     }
@@ -69,11 +61,6 @@ impl Build for ParamsCandleAdamW {
         let params = candle_nn::ParamsAdamW { lr, beta1, beta2, eps, weight_decay };
         Ok(Box::new(candle_nn::AdamW::new(vars, params)?))
     }
-}
-
-fn no_kernel(params: &dyn Params) -> Error {
-    let reason = "it is Candle's own and has no kernel; allowed: all other optimizers".into();
-    Error::Conflict { optimizer: params.name().into(), reason }
 }
 
 /// Candle's optimizers keep their state in the type of the parameters, and cannot be told otherwise.

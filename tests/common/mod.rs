@@ -13,6 +13,17 @@ use candle_optim::rules::{Entry, REGISTRY};
 use rand::{SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, StandardNormal};
 
+/// Types of parameters, and of state where they allow a choice.
+pub const TYPES: [(DType, Option<DType>); 7] = [
+    (DType::F64, None),
+    (DType::F32, None),
+    (DType::F32, Some(DType::BF16)),
+    (DType::F16, None),
+    (DType::F16, Some(DType::BF16)),
+    (DType::BF16, None),
+    (DType::BF16, Some(DType::BF16)),
+];
+
 /// A file of the repository, which may lie elsewhere than where the test was built.
 pub fn path(relative: &str) -> PathBuf {
     let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
