@@ -326,6 +326,10 @@ fn every_mistake_is_one_line_that_helps_and_changes_nothing() {
         ("train --dtype f23", USAGE, &["'f23'", "--dtype", "f32", "bf16"]),
         ("train --device gpu", USAGE, &["'gpu'", "--device", "cuda"]),
         ("train --device cuda:x", USAGE, &["'cuda:x'", "--device", "cuda:N"]),
+        ("kernel", USAGE, &["SPEC"]),
+        ("kernel adm", USAGE, &["'adm'", "did you mean 'adam'"]),
+        ("kernel candle-sgd", FAILED, &["candle-sgd", "no kernel", "allowed"]),
+        ("kernel adam --state-dtype f16", FAILED, &["'f16'", "allowed: f32, bf16"]),
         ("train --optimizer adm", USAGE, &["'adm'", "did you mean 'adam'", "rmsprop"]),
         ("train --optimizer zzz", USAGE, &["'zzz'", "allowed: sgd, "]),
         ("train --optimizer adam:beta=0.9", USAGE, &["'beta'", "did you mean 'beta", "weight_decay"]),
@@ -441,6 +445,7 @@ fn list_and_help_tell_of_everything() {
             assert!(section.contains(&format!("\n    {} ", field.key)), "{}: {}", entry.name, field.key);
         }
     }
+    assert!(folder.run("kernel adam --dtype bf16").contains("next_exp_avg_sq"));
     let help = folder.run("train --help");
     for option in "optimizer lr epochs batch-size seed samples noise factor test-size hidden dtype device data target \
                    out quiet"
