@@ -9,7 +9,8 @@ mod compile;
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
 mod launch;
-#[cfg(feature = "cuda")]
+#[cfg(any(test, feature = "cuda"))]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 mod ptx_cache;
 
 pub(super) use source::source;

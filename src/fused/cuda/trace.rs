@@ -187,3 +187,40 @@ fn operands(node: &Node) -> Vec<Sym> {
         Node::Max(x, y) | Node::Binary(_, x, y) => vec![x, y],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nested;
+
+    impl Rule<2, 1> for Nested {
+        const STATE: [&'static str; 2] = ["s", "kept"];
+        const SCALARS: [&'static str; 1] = ["k"];
+
+        fn update<R: Real>(p: R, g: R, [s, kept]: [R; 2], [k]: [R; 1]) -> (R, [R; 2]) {
+            let d = g * k;
+            let _unused = d * d;
+            (p - (s - d) / (d * (p / k)), [R::lit(2.) + -(s + d).sqrt().max(d), kept])
+        }
+    }
+
+    #[test]
+    fn what_is_recorded_keeps_its_grouping_and_is_computed_once() {
+        let traced = trace::<Nested, 2, 1>(Decay::L2(0.1));
+        assert_eq!(traced.scalars, ["grad_scale", "weight_decay", "k"]);
+        let expected = [
+            "const Real grad = g * grad_scale + weight_decay * p;",
+            "const Real shared_1 = grad * k;",
+            "const Real next_p = p - (s - shared_1) / (shared_1 * (p / k));",
+            "const Real next_s = Real(2.0) + -larger(root(s + shared_1), shared_1);",
+            "state[0] = next_s;",
+            "state[1] = kept;",
+            "p = next_p;",
+        ];
+        assert_eq!(traced.body, expected);
+        let traced = trace::<Nested, 2, 1>(Decay::Decoupled(0.9));
+        assert_eq!(traced.scalars, ["grad_scale", "keep", "k"]);
+        assert_eq!(traced.body[..2], ["const Real grad = g * grad_scale;", "const Real decayed_p = p * keep;"]);
+    }
+}
