@@ -102,8 +102,6 @@ pub(crate) fn state_dtype(dtype: DType, asked: Option<DType>) -> Option<DType> {
 pub(crate) struct Arena {
     dtype: DType,
     state_dtype: DType,
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "all other devices take one way"))]
-    device: Device,
     slots: Vec<Slot>,
     /// For each name one tensor, in which the parameters follow each other.
     state: Vec<Tensor>,
@@ -135,7 +133,10 @@ impl Arena {
     /// Parameters of type `dtype`, all on one device, with `names` state tensors each, zero. State lies where the pass is
     /// made: on the parameters' device or on the host.
     pub(crate) fn new(vars: Vec<Var>, dtype: DType, state_dtype: DType, names: usize) -> Result<Self> {
-        let device = vars.first().map_or(Device::Cpu, |var| var.device().clone());
+        let place = match vars.first().map(|var| var.device()) {
+            Some(gpu) if cfg!(feature = "cuda") && gpu.is_cuda() => gpu.clone(),
+            _ => Device::Cpu,
+        };
         let mut all = 0;
         let mut slots = Vec::with_capacity(vars.len());
         for var in vars {
@@ -143,10 +144,9 @@ impl Arena {
             all += slot.room();
             slots.push(slot);
         }
-        let place = if cfg!(feature = "cuda") && device.is_cuda() { &device } else { &Device::Cpu };
         // A device has no empty tensors.
-        let state = (0..names).map(|_| Tensor::zeros(all.max(1), state_dtype, place)).collect::<Result<_>>()?;
-        Ok(Self { dtype, state_dtype, device, slots, state })
+        let state = (0..names).map(|_| Tensor::zeros(all.max(1), state_dtype, &place)).collect::<Result<_>>()?;
+        Ok(Self { dtype, state_dtype, slots, state })
     }
 
     pub(crate) fn slots(&self) -> &[Slot] {
@@ -180,7 +180,7 @@ impl Arena {
     /// for the plan of a step, from 1.
     pub(crate) fn step(&mut self, grads: &GradStore, plan: &(dyn Fn(u64) -> Plan + Sync)) -> Result<()> {
         #[cfg(feature = "cuda")]
-        if let Device::Cuda(device) = self.device.clone() {
+        if let Some(Device::Cuda(device)) = self.slots.first().map(|slot| slot.var.device().clone()) {
             return cuda::step(self, &device, grads, plan);
         }
         let Self { slots, state, .. } = self;
