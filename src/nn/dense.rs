@@ -89,8 +89,15 @@ impl Module for Dense {
         if x.device().is_cpu() {
             return x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Layer(*activation));
         }
-        let sums = x.matmul(&weight.t()?)?.broadcast_add(bias)?;
-        match activation {
+        self.composed(x)
+    }
+}
+
+impl Dense {
+    /// The layer of Candle's operations.
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let sums = x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
+        match self.activation {
             Activation::Identity => Ok(sums),
             Activation::Relu => sums.relu(),
         }
@@ -305,5 +312,23 @@ impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
         }
         let w_grad = if across { transpose(&w_grad, outputs) } else { w_grad };
         [x_grad, w_grad, b_grad]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::tests::assert_same;
+    use candle_core::Device;
+
+    #[test]
+    fn the_form_for_other_devices_is_the_same_layer() -> Result<()> {
+        let normal = |shape: &[usize]| Var::randn(0f64, 1., shape, &Device::Cpu);
+        for activation in [Activation::Identity, Activation::Relu] {
+            let (x, w, b) = (normal(&[9, 3])?, normal(&[5, 3])?, normal(&[5])?);
+            let layer = Dense::from_vars(&w, &b, activation)?;
+            assert_same(&layer.forward(&x)?.sqr()?, &layer.composed(&x)?.sqr()?, &[&x, &w, &b])?;
+        }
+        Ok(())
     }
 }

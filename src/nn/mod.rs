@@ -71,3 +71,22 @@ impl<G: Deref<Target = Storage>> Locked<'_, G> {
 fn shaped_as<T: WithDType>(like: &Tensor, values: Vec<T>) -> Result<Tensor> {
     Tensor::from_vec(values, like.shape(), like.device())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Var;
+
+    /// That two results are the same in f64, and their gradients with respect to `vars`.
+    pub(super) fn assert_same(a: &Tensor, b: &Tensor, vars: &[&Var]) -> Result<()> {
+        let close = |a: &Tensor, b: &Tensor| -> Result<bool> {
+            Ok(a.shape() == b.shape() && (a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()? < 1e-12)
+        };
+        assert!(close(a, b)?);
+        let (of_a, of_b) = (a.backward()?, b.backward()?);
+        for var in vars {
+            assert!(close(of_a.get(var).unwrap(), of_b.get(var).unwrap())?);
+        }
+        Ok(())
+    }
+}

@@ -21,7 +21,7 @@ pub fn bce_with_logits(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
 }
 
 #[derive(Clone, Copy)]
-struct BinaryCrossEntropy;
+pub(super) struct BinaryCrossEntropy;
 
 impl Term for BinaryCrossEntropy {
     const NAME: &'static str = "bce_with_logits";

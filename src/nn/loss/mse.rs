@@ -20,7 +20,7 @@ pub fn mse(predictions: &Tensor, targets: &Tensor) -> Result<Tensor> {
 }
 
 #[derive(Clone, Copy)]
-struct SquaredError;
+pub(super) struct SquaredError;
 
 impl Term for SquaredError {
     const NAME: &'static str = "mse";

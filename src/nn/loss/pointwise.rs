@@ -116,3 +116,22 @@ impl<R: Elementary, T: Term> Op<R> for Slopes<'_, R, T> {
         slopes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{bce, mse};
+    use super::*;
+    use crate::nn::tests::assert_same;
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn the_form_for_other_devices_is_the_same_loss() -> Result<()> {
+        fn check<T: Term>(term: T) -> Result<()> {
+            let x = Var::randn(0f64, 5., (7, 3), &Device::Cpu)?;
+            let y = Tensor::rand(0f64, 1., (7, 3), &Device::Cpu)?;
+            assert_same(&mean(&x, &y, term)?, &T::composed(&x, &y)?, &[&x])
+        }
+        check(bce::BinaryCrossEntropy)?;
+        check(mse::SquaredError)
+    }
+}
