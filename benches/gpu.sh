@@ -48,6 +48,17 @@ sys.exit(len(rows[0]) != len(rows[1]) or not worst < 1e-10)
 PY
 }
 
+# The table, also into benches/results/, with the driver it was measured with.
+benchmarks() {
+    local file
+    file=benches/results/gpu-$(date +%F).md
+    mkdir -p benches/results
+    {
+        nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
+        timeout 240 python3 benches/gpu.py "$dir/candle-optim"
+    } | tee "$file"
+}
+
 run() {
     # CUDA's libraries, where PyTorch's wheels have them.
     local wheels
@@ -69,7 +80,7 @@ print(":".join(sorted({os.path.dirname(f) for f in glob.glob(root + "/nvidia/*/l
     else
         echo "no compute-sanitizer here: not run"
     fi
-    check timeout 240 python3 benches/gpu.py "$dir/candle-optim"
+    check benchmarks
     return $failed
 }
 
