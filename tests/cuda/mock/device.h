@@ -1,30 +1,49 @@
-// What a kernel of straight-line arithmetic needs of CUDA, on the host: included before it where the mock compiles it.
-#include <cmath>
-#include <cstddef>
-#include <cstring>
-#include <utility>
+// What a kernel of straight-line arithmetic needs of CUDA, on the host: the mock puts it before what it compiles.
+// No headers: NVRTC has none either, and they would take most of the time.
+
+typedef __SIZE_TYPE__ size_t;
 
 #define __global__
 #define __device__
+#define __host__
+#define __constant__ static
 #define __forceinline__ inline
 #define __grid_constant__
-#define __launch_bounds__(n)
+#define __launch_bounds__(...)
 
 struct dim3 { unsigned x, y, z; };
-static dim3 blockIdx, threadIdx, blockDim, gridDim;
+static dim3 blockIdx = {0, 0, 0}, threadIdx = {0, 0, 0}, blockDim = {1, 1, 1}, gridDim = {1, 1, 1};
 
-static inline float __uint_as_float(unsigned bits) { float x; std::memcpy(&x, &bits, 4); return x; }
-static inline unsigned __float_as_uint(float x) { unsigned bits; std::memcpy(&bits, &x, 4); return bits; }
+// As CUDA aligns them: a kernel that loads one from elsewhere ends with an error, as on a GPU.
+struct alignas(8) float2 { float x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) double2 { double x, y; };
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+static inline float2 make_float2(float x, float y) { return {x, y}; }
+static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+static inline double2 make_double2(double x, double y) { return {x, y}; }
+static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+
+static inline float __uint_as_float(unsigned bits) { float x; __builtin_memcpy(&x, &bits, 4); return x; }
+static inline unsigned __float_as_uint(float x) { unsigned bits; __builtin_memcpy(&bits, &x, 4); return bits; }
+extern "C" float sqrtf(float);
+extern "C" double sqrt(double);
+extern "C" float fabsf(float);
+extern "C" double fabs(double);
+static inline float sqrt(float x) { return sqrtf(x); }
+static inline float fabs(float x) { return fabsf(x); }
 
 // Runs a kernel thread by thread, its arguments by pointer as the driver takes them.
-template <typename... Args, std::size_t... I>
-void mock_run(void (*kernel)(Args...), void** args, dim3 grid, dim3 block, std::index_sequence<I...>) {
-    gridDim = grid;
-    blockDim = block;
-    for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x)
-        for (threadIdx.x = 0; threadIdx.x < block.x; ++threadIdx.x)
-            kernel(*static_cast<std::remove_reference_t<Args>*>(args[I])...);
+template <size_t... I> struct mock_indices {};
+template <typename... Args, size_t... I>
+void mock_run(void (*kernel)(Args...), void** args, unsigned grid, unsigned block, mock_indices<I...>) {
+    gridDim.x = grid;
+    blockDim.x = block;
+    for (blockIdx.x = 0; blockIdx.x < grid; ++blockIdx.x)
+        for (threadIdx.x = 0; threadIdx.x < block; ++threadIdx.x) kernel(*(Args*)args[I]...);
 }
-template <typename... Args> void mock_run(void (*kernel)(Args...), void** args, dim3 grid, dim3 block) {
-    mock_run(kernel, args, grid, block, std::index_sequence_for<Args...>{});
+template <typename... Args> void mock_run(void (*kernel)(Args...), void** args, unsigned grid, unsigned block) {
+    mock_run(kernel, args, grid, block, mock_indices<__integer_pack(sizeof...(Args))...>{});
 }
