@@ -71,11 +71,9 @@ pub fn measure(spec: &Spec, workload: &Workload, bandwidth: f64) -> Result<Measu
 /// A gradient of ones for each variable.
 fn gradients(vars: &[Var]) -> Result<GradStore> {
     let mut grads = Tensor::zeros((), DType::F32, &Device::Cpu)?.backward()?;
-    if let Some(first) = vars.first() {
-        let ones = Tensor::ones(first.shape(), first.dtype(), &Device::Cpu)?;
-        for var in vars {
-            grads.insert(var, ones.to_device(var.device())?.copy()?);
-        }
+    for var in vars {
+        let ones = Tensor::ones(var.shape(), var.dtype(), &Device::Cpu)?;
+        grads.insert(var, ones.to_device(var.device())?);
     }
     Ok(grads)
 }

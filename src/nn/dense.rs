@@ -42,8 +42,8 @@ impl Activation {
 ///
 /// Takes inputs `[rows, inputs]` to `[rows, outputs]`. Used where [`candle_nn::Linear`] and an activation would be, of
 /// which it is the fused form: on the CPU, a small layer is one pass forward and one backward, on one thread, and a large
-/// one Candle's matrix product and a pass. Other devices use Candle's operations. In half precision on the CPU, where Candle has no product for bf16,
-/// sums are in f32.
+/// one Candle's matrix product and a pass. Other devices use Candle's operations. In half precision on the CPU, where
+/// Candle has no product for bf16, sums are in f32.
 #[derive(Clone, Debug)]
 pub struct Dense {
     weight: Tensor,
@@ -72,6 +72,15 @@ impl Dense {
     pub fn from_vars(weight: &Var, bias: &Var, activation: Activation) -> Result<Self> {
         Self::new(weight.as_tensor().clone(), bias.as_tensor().clone(), activation)
     }
+
+    /// The layer of Candle's operations.
+    fn composed(&self, x: &Tensor) -> Result<Tensor> {
+        let sums = x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
+        match self.activation {
+            Activation::Identity => Ok(sums),
+            Activation::Relu => sums.relu(),
+        }
+    }
 }
 
 /// Whether Candle's product, packed and on several threads, is faster than the ones here; counted in multiply-adds.
@@ -90,17 +99,6 @@ impl Module for Dense {
             return x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Layer(*activation));
         }
         self.composed(x)
-    }
-}
-
-impl Dense {
-    /// The layer of Candle's operations.
-    fn composed(&self, x: &Tensor) -> Result<Tensor> {
-        let sums = x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
-        match self.activation {
-            Activation::Identity => Ok(sums),
-            Activation::Relu => sums.relu(),
-        }
     }
 }
 

@@ -11,16 +11,11 @@ use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice};
 use candle_core::{CpuStorage, CudaStorage, DType, Error, InplaceOp1, Layout, Result, Storage, Tensor};
 
 use super::compile;
-use super::source::{LAUNCH_SCALARS, TENSORS};
+use super::source::{BLOCK, LAUNCH_SCALARS, TENSORS, THREADS};
 use crate::fused::Arena;
 use crate::fused::half::step_salt;
 use crate::real::Real;
 use crate::rule::{MAX_STATE, Plan};
-
-/// As in `kernel/walk.cu`.
-const THREADS: u32 = 256;
-/// As in `kernel/walk.cu`.
-const BLOCK: usize = 4096;
 
 /// Steps every parameter that has a gradient, those that have taken as many steps before with one plan. Nothing waits
 /// for the device.

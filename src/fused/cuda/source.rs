@@ -9,6 +9,10 @@ use crate::rule::{MAX_SCALARS, MAX_STATE};
 pub(super) const LAUNCH_SCALARS: usize = MAX_SCALARS + 2;
 /// Parameters that one launch steps: as many as its argument, of at most 4 KiB, has room for.
 pub(super) const TENSORS: usize = 96;
+/// Threads of a block.
+pub(super) const THREADS: u32 = 256;
+/// Elements of a parameter that one block steps.
+pub(super) const BLOCK: usize = 4096;
 
 const NUMBERS: &str = include_str!("kernel/numbers.cu");
 const WALK: &str = include_str!("kernel/walk.cu");
@@ -37,7 +41,8 @@ pub(crate) fn source(traced: &Traced, dtype: DType, state_dtype: DType) -> Resul
          typedef {param} Param;\n\
          typedef {kept} State;\n\
          constexpr int STATE = {names}, NAMES = {room};\n\
-         constexpr int MAX_SCALARS = {LAUNCH_SCALARS}, MAX_STATE = {MAX_STATE}, TENSORS = {TENSORS};\n\n\
+         constexpr int MAX_SCALARS = {LAUNCH_SCALARS}, MAX_STATE = {MAX_STATE}, TENSORS = {TENSORS};\n\
+         constexpr u32 THREADS = {THREADS}, BLOCK = {BLOCK};\n\n\
          __device__ __forceinline__ void update(Real& p, Real g, Real (&state)[NAMES], const Real* scalars) {{\n\
          {read}\n{body}}}\n\n\
          {WALK}",

@@ -1,5 +1,5 @@
-// Elements a thread takes at a time, in one load where they lie right for it, and a block in all.
-constexpr u32 GROUP = 4, THREADS = 256, BLOCK = 4096;
+// Elements a thread takes at a time, in one load where they lie right for it.
+constexpr u32 GROUP = 4;
 
 template <typename T> struct alignas(GROUP * sizeof(T) < 16 ? GROUP * sizeof(T) : 16) Group { T of[GROUP]; };
 
