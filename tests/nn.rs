@@ -3,8 +3,8 @@
 mod common;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use candle_nn::{Linear, Module, loss};
-use candle_optim::nn::{Activation, Dense, bce_with_logits, cross_entropy, mse};
+use candle_nn::{Linear, Module, loss, seq};
+use candle_optim::nn::{Activation, Dense, Mlp, bce_with_logits, cross_entropy, mse};
 use common::{floats, largest, normals, spec};
 
 type Loss<'a> = &'a dyn Fn() -> Result<Tensor>;
@@ -95,6 +95,54 @@ fn losses_are_candles_where_those_are_finite() {
     }
 }
 
+/// Layers of these sizes with ReLU between them, and their variables.
+fn layers(sizes: &[usize], dtype: DType) -> (Vec<Dense>, Vec<Var>) {
+    let (mut layers, mut vars) = (vec![], vec![]);
+    for (i, pair) in sizes.windows(2).enumerate() {
+        let (w, b) = (var(i as u64, &[pair[1], pair[0]], dtype), var(9 + i as u64, &[pair[1]], dtype));
+        let activation = if i + 2 == sizes.len() { Activation::Identity } else { Activation::Relu };
+        layers.push(Dense::from_vars(&w, &b, activation).unwrap());
+        vars.extend([w, b]);
+    }
+    (layers, vars)
+}
+
+#[test]
+fn a_network_as_one_operation_is_its_layers_to_the_bit() {
+    for dtype in [DType::F64, DType::F32, DType::BF16] {
+        // The last has a layer large enough for Candle's product.
+        for sizes in [&[2usize, 16, 16, 1] as &[_], &[3, 7, 5], &[1, 1, 1, 1], &[5, 33, 2], &[9, 4], &[8, 300, 130, 3]]
+        {
+            for rows in [1, 3, 60, 128, 300] {
+                let what = format!("{dtype:?} {rows} rows, {sizes:?}");
+                let (layers, mut vars) = layers(sizes, dtype);
+                let network = Mlp::new(layers.clone()).unwrap();
+                let one_by_one = layers.into_iter().fold(seq(), |network, layer| network.add(layer));
+                vars.push(var(20, &[rows, sizes[0]], dtype));
+                let (x, vars) = (vars[vars.len() - 1].clone(), vars.iter().collect::<Vec<_>>());
+                let loss = |y: Tensor| y.sqr()?.to_dtype(DType::F64)?.mean_all();
+                agree(&what, &vars, &|| loss(network.forward(&x)?), &|| loss(one_by_one.forward(&x)?), 0.);
+                let (evaluated, results) = (network.evaluate(&x).unwrap(), network.forward(&x).unwrap());
+                assert_eq!(floats(&evaluated), floats(&results), "{what}");
+                assert!(!evaluated.track_op(), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_of_no_layers_or_of_misfits_is_an_error() {
+    let error = |layers| Mlp::new(layers).unwrap_err().to_string();
+    assert_eq!(error(vec![]), "mlp: no layers; allowed: one or more");
+    let misfits = [layers(&[2, 3], DType::F32).0, layers(&[4, 1], DType::F32).0].concat();
+    assert_eq!(error(misfits), "mlp: layer 1 takes 4 inputs; allowed: 3");
+    let network = Mlp::new(layers(&[2, 3, 1], DType::F32).0).unwrap();
+    for x in [var(1, &[5, 3], DType::F32), var(1, &[5], DType::F32), var(1, &[5, 2], DType::F64)] {
+        assert!(network.forward(&x).is_err() && network.evaluate(&x).is_err(), "{x}");
+    }
+    assert_eq!(network.forward(&var(1, &[0, 2], DType::F32)).unwrap().dims(), [0, 1]);
+}
+
 #[test]
 fn gradients_are_slopes() {
     let (x, w, b) = (var(1, &[5, 3], DType::F64), var(2, &[4, 3], DType::F64), var(3, &[4], DType::F64));
@@ -104,6 +152,9 @@ fn gradients_are_slopes() {
     let share = candle_nn::ops::sigmoid(&y).unwrap().detach();
     has_its_slope("mse", &[&x, &w, &b, &y], &|| mse(&dense.forward(&x)?, &y));
     has_its_slope("cross entropy", &[&x, &w, &b], &|| cross_entropy(&dense.forward(&x)?, &classes));
+    let (layers, vars) = layers(&[3, 6, 5, 4], DType::F64);
+    let network = Mlp::new(layers).unwrap();
+    has_its_slope("network", &vars.iter().chain([&x]).collect::<Vec<_>>(), &|| mse(&network.forward(&x)?, &y));
     has_its_slope("bce", &[&x, &w, &b], &|| bce_with_logits(&dense.forward(&x)?, &share));
 }
 

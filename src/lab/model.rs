@@ -1,14 +1,14 @@
 //! The network: fully connected layers with ReLU between them, from PyTorch's initial weights.
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
-use candle_nn::{Module, Sequential, seq};
+use candle_nn::Module;
 
-use crate::nn::{Activation, Dense, bce_with_logits, cross_entropy};
+use crate::nn::{Activation, Dense, Mlp, bce_with_logits, cross_entropy};
 use crate::random::torch::Generator;
 
 /// A network and the variables it is made of.
 pub struct Network {
-    layers: Sequential,
+    layers: Mlp,
     vars: Vec<Var>,
 }
 
@@ -17,7 +17,7 @@ impl Network {
     /// ...)` give, drawn in f32 and converted to `dtype`.
     pub fn new(sizes: &[usize], seed: u32, dtype: DType, device: &Device) -> Result<Self> {
         let mut generator = Generator::manual_seed(seed.into());
-        let (mut layers, mut vars) = (seq(), vec![]);
+        let (mut layers, mut vars) = (vec![], vec![]);
         for (i, pair) in sizes.windows(2).enumerate() {
             let (inputs, outputs) = (pair[0], pair[1]);
             let (weight, bias) = generator.linear(inputs, outputs);
@@ -27,15 +27,20 @@ impl Network {
             let (weight, bias) = (var(weight, &[outputs, inputs])?, var(bias, &[outputs])?);
             let last = i + 2 == sizes.len();
             let activation = if last { Activation::Identity } else { Activation::Relu };
-            layers = layers.add(Dense::from_vars(&weight, &bias, activation)?);
+            layers.push(Dense::from_vars(&weight, &bias, activation)?);
             vars.extend([weight, bias]);
         }
-        Ok(Self { layers, vars })
+        Ok(Self { layers: Mlp::new(layers)?, vars })
     }
 
     /// Weight and bias of each layer, from the first to the last.
     pub fn vars(&self) -> Vec<Var> {
         self.vars.clone()
+    }
+
+    /// Logits for evaluation, through which no gradient passes.
+    pub fn evaluate(&self, x: &Tensor) -> Result<Tensor> {
+        self.layers.evaluate(x)
     }
 }
 
@@ -70,12 +75,10 @@ impl Objective {
     }
 
     /// Class numbers as a tensor of targets.
-    pub fn targets(self, classes: &[usize], dtype: DType, device: &Device) -> Result<Tensor> {
-        let classes: Vec<u32> = classes.iter().map(|&class| class as u32).collect();
-        let rows = classes.len();
+    pub fn targets(self, classes: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
         match self {
-            Self::Binary => Tensor::from_vec(classes, (rows, 1), device)?.to_dtype(dtype),
-            Self::MultiClass(_) => Tensor::from_vec(classes, rows, device),
+            Self::Binary => Tensor::from_slice(classes, (classes.len(), 1), device)?.to_dtype(dtype),
+            Self::MultiClass(_) => Tensor::new(classes, device),
         }
     }
 
@@ -87,23 +90,17 @@ impl Objective {
         }
     }
 
-    /// Share of rows whose class the logits tell.
-    pub fn accuracy(self, logits: &Tensor, targets: &Tensor) -> Result<f64> {
-        let rows = targets.dim(0)?;
-        let hits = match self {
+    /// How many rows the logits tell the class of.
+    pub fn hits(self, logits: &Tensor, classes: &[u32]) -> Result<usize> {
+        Ok(match self {
             Self::Binary => {
-                let (logits, targets) = (values(logits)?, values(targets)?);
-                logits.iter().zip(&targets).filter(|(logit, target)| (**logit > 0.) == (**target > 0.5)).count()
+                let logits: Vec<f64> = logits.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
+                logits.iter().zip(classes).map(|(&logit, &class)| usize::from((logit > 0.) == (class == 1))).sum()
             }
             Self::MultiClass(_) => {
-                let (told, targets) = (logits.argmax(D::Minus1)?.to_vec1::<u32>()?, targets.to_vec1::<u32>()?);
-                told.iter().zip(&targets).filter(|(told, target)| told == target).count()
+                let told: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
+                told.iter().zip(classes).map(|(told, class)| usize::from(told == class)).sum()
             }
-        };
-        Ok(hits as f64 / rows as f64)
+        })
     }
-}
-
-fn values(tensor: &Tensor) -> Result<Vec<f64>> {
-    tensor.flatten_all()?.to_dtype(DType::F64)?.to_vec1()
 }

@@ -1,5 +1,6 @@
 //! Training one network with one optimizer: data, model, optimizer, loop, record.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -78,19 +79,19 @@ pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl
     let start = Instant::now();
     let mut epochs = Vec::with_capacity(settings.epochs);
     for _ in 0..settings.epochs {
-        let (mut train_loss, mut train_accuracy) = (0., 0.);
+        let (mut train_loss, mut train_hits) = (0., 0);
         for batch in training.batches(settings.batch_size, &mut shuffle)? {
             let logits = network.forward(&batch.x)?;
             let loss = objective.loss(&logits, &batch.y)?;
-            let share = batch.rows()? as f64 / training.rows()? as f64;
-            train_loss += share * scalar(&loss)?;
-            train_accuracy += share * objective.accuracy(&logits, &batch.y)?;
+            train_loss += batch.rows() / training.rows() * scalar(&loss)?;
+            train_hits += objective.hits(&logits, &batch.classes)?;
             optimizer.step(&loss.backward()?)?;
         }
 
-        let logits = network.forward(&test.x)?;
+        let logits = network.evaluate(&test.x)?;
         let test_loss = scalar(&objective.loss(&logits, &test.y)?)?;
-        let test_accuracy = objective.accuracy(&logits, &test.y)?;
+        let test_accuracy = objective.hits(&logits, &test.classes)? as f64 / test.rows();
+        let train_accuracy = train_hits as f64 / training.rows();
         epochs.push(Epoch { train_loss, test_loss, train_accuracy, test_accuracy });
         progress();
     }
@@ -104,16 +105,19 @@ struct Batch {
     x: Tensor,
     /// Targets, as the objective takes them.
     y: Tensor,
+    /// Class numbers.
+    classes: Arc<[u32]>,
 }
 
 impl Batch {
     fn new(rows: &Rows, features: usize, objective: Objective, dtype: DType, device: &Device) -> Result<Self> {
         let x = Tensor::from_slice(&rows.x, (rows.y.len(), features), device)?.to_dtype(dtype)?;
-        Ok(Self { x, y: objective.targets(&rows.y, dtype, device)? })
+        let classes: Arc<[u32]> = rows.y.iter().map(|&class| class as u32).collect();
+        Ok(Self { x, y: objective.targets(&classes, dtype, device)?, classes })
     }
 
-    fn rows(&self) -> candle_core::Result<usize> {
-        self.x.dim(0)
+    fn rows(&self) -> f64 {
+        self.classes.len() as f64
     }
 
     /// The batches of an epoch: shuffled as by `torch.randperm` and cut into `size` rows, the last one shorter; for
@@ -122,10 +126,11 @@ impl Batch {
         if size == 0 {
             return Ok(vec![self.clone()]);
         }
-        let order: Vec<u32> = shuffle.randperm(self.rows()?).into_iter().map(|row| row as u32).collect();
+        let order: Vec<u32> = shuffle.randperm(self.classes.len()).into_iter().map(|row| row as u32).collect();
         let cut = |rows: &[u32]| {
+            let classes = rows.iter().map(|&row| self.classes[row as usize]).collect();
             let rows = Tensor::new(rows, self.x.device())?;
-            Ok(Self { x: self.x.index_select(&rows, 0)?, y: self.y.index_select(&rows, 0)? })
+            Ok(Self { x: self.x.index_select(&rows, 0)?, y: self.y.index_select(&rows, 0)?, classes })
         };
         order.chunks(size).map(cut).collect()
     }

@@ -3,6 +3,7 @@
 mod dense;
 mod elementary;
 mod loss;
+mod mlp;
 mod product;
 mod simd;
 
@@ -12,6 +13,7 @@ use candle_core::{CpuStorage, DType, Error, Layout, Result, Storage, Tensor, Wit
 
 pub use dense::{Activation, Dense};
 pub use loss::{bce_with_logits, cross_entropy, mse};
+pub use mlp::Mlp;
 
 /// Tensors of half precision on the CPU as f32, in which the operations here compute; none for any other.
 fn widen_half<const N: usize>(tensors: [&Tensor; N]) -> Result<Option<[Tensor; N]>> {

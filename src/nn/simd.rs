@@ -16,6 +16,10 @@ pub(super) trait Lane<S: Simd>: Scalar {
     fn splat(simd: S, x: Self) -> Self::Vector;
     /// The first lanes from a slice, zero in those it is too short for.
     fn load(simd: S, from: &[Self]) -> Self::Vector;
+    /// All lanes of a slice that are whole registers.
+    fn vectors(of: &[Self]) -> &[Self::Vector];
+    /// The same, to write to.
+    fn vectors_mut(of: &mut [Self]) -> &mut [Self::Vector];
     /// As many lanes as the slice is long.
     fn store(simd: S, to: &mut [Self], x: Self::Vector);
     /// Lane by lane the sum.
@@ -24,6 +28,8 @@ pub(super) trait Lane<S: Simd>: Scalar {
     fn mul_add(simd: S, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// Lane by lane the larger; of NaN and a number, either.
     fn larger(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Lane by lane `a` where `gate` is not 0 or less.
+    fn gated(simd: S, gate: Self::Vector, a: Self::Vector) -> Self::Vector;
     /// The sum of all lanes.
     fn total(simd: S, a: Self::Vector) -> Self;
 }
@@ -48,7 +54,7 @@ macro_rules! lane {
     (
         $float:ty, $vector:ident, $lanes:ident,
         $splat:ident, $load:ident, $store:ident, $whole:ident, $whole_mut:ident, $add:ident, $mul_add:ident, $max:ident,
-        $total:ident
+        $at_most:ident, $select:ident, $total:ident
     ) => {
         impl<S: Simd> Lane<S> for $float {
             type Vector = S::$vector;
@@ -62,15 +68,25 @@ macro_rules! lane {
             #[inline(always)]
             fn load(simd: S, from: &[Self]) -> Self::Vector {
                 // A whole register is a plain load, without a mask.
-                match S::$whole(from).0.first() {
+                match <Self as Lane<S>>::vectors(from).first() {
                     Some(whole) => *whole,
                     None => simd.$load(from),
                 }
             }
 
             #[inline(always)]
+            fn vectors(of: &[Self]) -> &[Self::Vector] {
+                S::$whole(of).0
+            }
+
+            #[inline(always)]
+            fn vectors_mut(of: &mut [Self]) -> &mut [Self::Vector] {
+                S::$whole_mut(of).0
+            }
+
+            #[inline(always)]
             fn store(simd: S, to: &mut [Self], x: Self::Vector) {
-                match S::$whole_mut(to).0.first_mut() {
+                match <Self as Lane<S>>::vectors_mut(to).first_mut() {
                     Some(whole) => *whole = x,
                     None => simd.$store(to, x),
                 }
@@ -89,6 +105,12 @@ macro_rules! lane {
             #[inline(always)]
             fn larger(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector {
                 simd.$max(a, b)
+            }
+
+            #[inline(always)]
+            fn gated(simd: S, gate: Self::Vector, a: Self::Vector) -> Self::Vector {
+                let zero = simd.$splat(0.);
+                simd.$select(simd.$at_most(gate, zero), zero, a)
             }
 
             #[inline(always)]
@@ -124,6 +146,8 @@ lane!(
     add_f32s,
     mul_add_e_f32s,
     max_f32s,
+    less_than_or_equal_f32s,
+    select_f32s,
     reduce_sum_f32s
 );
 lane!(
@@ -138,5 +162,7 @@ lane!(
     add_f64s,
     mul_add_e_f64s,
     max_f64s,
+    less_than_or_equal_f64s,
+    select_f64s,
     reduce_sum_f64s
 );

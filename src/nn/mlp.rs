@@ -1,0 +1,349 @@
+//! Fully connected layers, one after the other, as one operation.
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, WithDType};
+use candle_nn::Module;
+use pulp::Simd;
+
+use super::product::{ROWS, add_activation_grad, add_inner_products, from_block, product, to_block, transpose};
+use super::simd::{Lane, Op, Scalar};
+use super::{Activation, Dense, contents, locked, on_floats, shaped_as};
+
+/// A multi-layer perceptron: fully connected layers, each of the results of the one before.
+///
+/// Takes inputs `[rows, inputs]` of the first layer to `[rows, outputs]` of the last. The same as a
+/// [`candle_nn::Sequential`] of the layers, to the bit; on the CPU and with small layers it is one operation, which takes
+/// some rows at a time through all layers while they stay in the first-level cache. Nothing between the layers is kept:
+/// the backward pass computes it again, which costs about as much as to write and read it.
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    layers: Vec<Dense>,
+}
+
+impl Mlp {
+    /// The network of these layers.
+    ///
+    /// # Errors
+    /// No layer, or one that takes another number of inputs than the one before gives.
+    pub fn new(layers: Vec<Dense>) -> Result<Self> {
+        if layers.is_empty() {
+            return Err(Error::Msg("mlp: no layers; allowed: one or more".into()));
+        }
+        for (i, pair) in layers.windows(2).enumerate() {
+            let ((outputs, _), (_, inputs)) = (pair[0].weight.dims2()?, pair[1].weight.dims2()?);
+            if inputs != outputs {
+                let after = i + 1;
+                return Err(Error::Msg(format!("mlp: layer {after} takes {inputs} inputs; allowed: {outputs}")));
+            }
+        }
+        Ok(Self { layers })
+    }
+
+    /// The results of [`forward`](Module::forward) without what a backward pass would need: for evaluation.
+    pub fn evaluate(&self, x: &Tensor) -> Result<Tensor> {
+        if !self.is_one_pass(x)? {
+            return Ok(self.forward(x)?.detach());
+        }
+        let parameters = on_floats!("mlp", x.dtype(), R => {
+            let mut all = vec![];
+            for Dense { weight, bias, .. } in &self.layers {
+                for tensor in [weight, bias] {
+                    all.extend_from_slice(locked(&tensor.contiguous()?).values::<R>()?);
+                }
+            }
+            Tensor::new(all, x.device())?
+        });
+        x.contiguous()?.apply_op2_no_bwd(&parameters, &Layers::of(&self.layers)?)
+    }
+
+    fn is_one_pass(&self, x: &Tensor) -> Result<bool> {
+        let (rows, floats) = (x.dim(0)?, matches!(x.dtype(), DType::F32 | DType::F64));
+        Ok(x.device().is_cpu() && floats && !self.layers.iter().any(|layer| layer.is_large(rows)))
+    }
+}
+
+impl Module for Mlp {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if self.is_one_pass(x)? {
+            return in_one_pass(x, &self.layers);
+        }
+        self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x))
+    }
+}
+
+/// Applies layers as one operation, on the CPU.
+pub(super) fn in_one_pass(x: &Tensor, layers: &[Dense]) -> Result<Tensor> {
+    // Candle's operations take three tensors at most: the parameters come as one.
+    let mut parameters = Tensor::zeros(0, x.dtype(), x.device())?;
+    for Dense { weight, bias, .. } in layers {
+        parameters = parameters.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Append)?;
+    }
+    x.contiguous()?.apply_op2(&parameters, Layers::of(layers)?)
+}
+
+/// One vector of a vector and all elements of two tensors.
+struct Append;
+
+impl CustomOp3 for Append {
+    fn name(&self) -> &'static str {
+        "append"
+    }
+
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let all = on_floats!(self.name(), s1.dtype(), R => {
+            R::to_cpu_storage_owned([contents::<R>(s1, l1)?, contents(s2, l2)?, contents(s3, l3)?].concat())
+        });
+        Ok((all, [l1, l2, l3].map(|layout| layout.shape().elem_count()).iter().sum::<usize>().into()))
+    }
+
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = locked(grad);
+        on_floats!(self.name(), a.dtype(), R => {
+            let mut rest = grad.values::<R>()?;
+            let mut part = |of: &Tensor| {
+                let (part, after) = rest.split_at(of.elem_count());
+                rest = after;
+                of.track_op().then(|| shaped_as(of, part.to_vec())).transpose()
+            };
+            Ok((part(a)?, part(b)?, part(c)?))
+        })
+    }
+}
+
+/// What is known of a layer beside its numbers.
+#[derive(Clone, Copy)]
+struct Size {
+    inputs: usize,
+    outputs: usize,
+    activation: Activation,
+}
+
+struct Layers(Vec<Size>);
+
+impl Layers {
+    fn of(layers: &[Dense]) -> Result<Self> {
+        let size = |layer: &Dense| {
+            let (outputs, inputs) = layer.weight.dims2()?;
+            Ok(Size { inputs, outputs, activation: layer.activation })
+        };
+        layers.iter().map(size).collect::<Result<_>>().map(Self)
+    }
+}
+
+impl CustomOp2 for Layers {
+    fn name(&self) -> &'static str {
+        "layers"
+    }
+
+    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, inputs) = l1.shape().dims2()?;
+        if inputs != self.0[0].inputs {
+            let (lhs, rhs) = (l1.shape().clone(), (self.0[0].outputs, self.0[0].inputs).into());
+            return Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: "dense" });
+        }
+        let y = on_floats!(self.name(), s1.dtype(), R => {
+            let network = Network::<R> { sizes: &self.0, x: contents(s1, l1)?, parameters: contents(s2, l2)?, rows };
+            R::to_cpu_storage_owned(R::dispatch(Forward(network)))
+        });
+        Ok((y, (rows, self.0[self.0.len() - 1].outputs).into()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        parameters: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let [x_values, parameter_values, grad] = [x, parameters, &grad].map(locked);
+        on_floats!(self.name(), x.dtype(), R => {
+            let network = Network::<R> {
+                sizes: &self.0,
+                x: x_values.values()?,
+                parameters: parameter_values.values()?,
+                rows: x.dim(0)?,
+            };
+            let backward = Backward { network, grad: grad.values()?, needs_x: x.track_op() };
+            let [x_grad, grads] = R::dispatch(backward);
+            let tensor = |of: &Tensor, grad| of.track_op().then(|| shaped_as(of, grad)).transpose();
+            Ok((tensor(x, x_grad)?, tensor(parameters, grads)?))
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Network<'a, R> {
+    sizes: &'a [Size],
+    x: &'a [R],
+    parameters: &'a [R],
+    rows: usize,
+}
+
+/// `activation(x·wᵀ + b)`
+struct Layer<'a, R> {
+    weight: &'a [R],
+    transposed: Vec<R>,
+    bias: &'a [R],
+    activation: Activation,
+}
+
+impl<'a, R: Scalar> Network<'a, R> {
+    #[inline(always)]
+    fn layers(&self) -> Vec<Layer<'a, R>> {
+        let mut layers = Vec::with_capacity(self.sizes.len());
+        let mut rest = self.parameters;
+        for &Size { inputs, outputs, activation } in self.sizes {
+            let (weight, after) = rest.split_at(inputs * outputs);
+            let (bias, after) = after.split_at(outputs);
+            rest = after;
+            layers.push(Layer { weight, transposed: transpose(weight, inputs), bias, activation });
+        }
+        layers
+    }
+
+    /// Blocks for the input and each layer's results.
+    #[inline(always)]
+    fn blocks<'m>(&self, memory: &'m mut Vec<R>) -> Vec<&'m mut [R]> {
+        let features = self.sizes.iter().fold(self.inputs(), |sum, size| sum + size.outputs);
+        let mut rest = aligned(memory, features * ROWS);
+        let mut blocks = Vec::with_capacity(self.sizes.len() + 1);
+        for i in 0..=self.sizes.len() {
+            let features = if i == 0 { self.inputs() } else { self.sizes[i - 1].outputs };
+            let (block, after) = rest.split_at_mut(features * ROWS);
+            blocks.push(block);
+            rest = after;
+        }
+        blocks
+    }
+
+    #[inline(always)]
+    fn inputs(&self) -> usize {
+        self.sizes[0].inputs
+    }
+
+    #[inline(always)]
+    fn outputs(&self) -> usize {
+        self.sizes[self.sizes.len() - 1].outputs
+    }
+}
+
+#[inline(always)]
+fn zeros<R: Scalar>(n: usize) -> Vec<R> {
+    vec![R::lit(0.); n]
+}
+
+/// `n` zeros from the beginning of a cache line: a register that lies across two takes twice the time.
+#[inline(always)]
+fn aligned<R: Scalar>(memory: &mut Vec<R>, n: usize) -> &mut [R] {
+    const LINE: usize = 64;
+    memory.resize(n + LINE / size_of::<R>(), R::lit(0.));
+    let from = memory.as_ptr().align_offset(LINE);
+    &mut memory[from..][..n]
+}
+
+/// Takes the rows of x through all layers.
+#[inline(always)]
+fn pass<S: Simd, R: Lane<S>>(simd: S, layers: &[Layer<R>], x: &[R], inputs: usize, blocks: &mut [&mut [R]]) {
+    to_block(x, inputs, blocks[0]);
+    for (i, layer) in layers.iter().enumerate() {
+        let (before, after) = blocks.split_at_mut(i + 1);
+        let Layer { transposed, bias, activation, .. } = layer;
+        product(simd, transposed, before[i], Some(bias), x.len() / inputs, *activation, after[0]);
+    }
+}
+
+struct Forward<'a, R>(Network<'a, R>);
+
+impl<R: Scalar> Op<R> for Forward<'_, R> {
+    type Output = Vec<R>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Vec<R>
+    where
+        R: Lane<S>,
+    {
+        let network = self.0;
+        let (inputs, outputs) = (network.inputs(), network.outputs());
+        let mut memory = vec![];
+        let (layers, mut blocks) = (network.layers(), network.blocks(&mut memory));
+        let mut y = zeros(network.rows * outputs);
+        for from in (0..network.rows).step_by(ROWS) {
+            let rows = ROWS.min(network.rows - from);
+            pass(simd, &layers, &network.x[from * inputs..][..rows * inputs], inputs, &mut blocks);
+            from_block(blocks[layers.len()], outputs, &mut y[from * outputs..][..rows * outputs]);
+        }
+        y
+    }
+}
+
+/// Gradients of x (empty unless needed) and of the parameters from that of the result.
+struct Backward<'a, R> {
+    network: Network<'a, R>,
+    grad: &'a [R],
+    needs_x: bool,
+}
+
+impl<R: Scalar> Op<R> for Backward<'_, R> {
+    type Output = [Vec<R>; 2];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> [Vec<R>; 2]
+    where
+        R: Lane<S>,
+    {
+        let Self { network, grad, needs_x } = self;
+        let (inputs, outputs) = (network.inputs(), network.outputs());
+        let mut memory = [vec![], vec![], vec![]];
+        let [results, gradients, sums] = &mut memory;
+        let (layers, mut blocks, mut grad_blocks) =
+            (network.layers(), network.blocks(results), network.blocks(gradients));
+        let mut x_grad = zeros(if needs_x { network.x.len() } else { 0 });
+        // Lane by lane.
+        let sums = R::vectors_mut(aligned(sums, network.parameters.len() * R::LANES));
+
+        for from in (0..network.rows).step_by(ROWS) {
+            let rows = ROWS.min(network.rows - from);
+            pass(simd, &layers, &network.x[from * inputs..][..rows * inputs], inputs, &mut blocks);
+            to_block(&grad[from * outputs..][..rows * outputs], outputs, grad_blocks[layers.len()]);
+
+            let mut rest = &mut *sums;
+            for (i, layer) in layers.iter().enumerate().rev() {
+                let (of_x, of_y) = grad_blocks.split_at_mut(i + 1);
+                let (of_x, of_y) = (&mut *of_x[i], &mut *of_y[0]);
+                let (before, of_bias) = rest.split_at_mut(rest.len() - layer.bias.len());
+                let (before, of_weight) = before.split_at_mut(before.len() - layer.weight.len());
+                rest = before;
+                add_activation_grad::<S, R>(simd, blocks[i + 1], layer.activation, rows, of_y, of_bias);
+                add_inner_products::<S, R>(simd, of_y, blocks[i], rows, of_weight);
+                if i > 0 || needs_x {
+                    product(simd, layer.weight, of_y, None, rows, Activation::Identity, of_x);
+                }
+            }
+            if needs_x {
+                from_block(grad_blocks[0], inputs, &mut x_grad[from * inputs..][..rows * inputs]);
+            }
+        }
+
+        let mut grads = zeros(sums.len());
+        for (grad, &sum) in grads.iter_mut().zip(&*sums) {
+            *grad = R::total(simd, sum);
+        }
+        [x_grad, grads]
+    }
+}
