@@ -74,10 +74,11 @@ impl Dense {
         Self::new(weight.as_tensor().clone(), bias.as_tensor().clone(), activation)
     }
 
-    /// Whether Candle's product, packed and on several threads, is faster than the ones here.
+    /// Whether Candle's product, packed and on several threads, is faster than the one here: with a weight that the
+    /// first-level cache does not hold, or a multitude of multiply-adds.
     pub(super) fn is_large(&self, rows: usize) -> bool {
-        // Counted in multiply-adds.
-        rows * self.weight.elem_count() >= 1 << 22
+        let weights = self.weight.elem_count();
+        weights >= 1 << 14 || rows * weights >= 1 << 22
     }
 
     /// The layer of Candle's operations.
