@@ -108,8 +108,9 @@ fn layers(sizes: &[usize], dtype: DType) -> (Vec<Dense>, Vec<Var>) {
 }
 
 #[test]
-fn a_network_as_one_operation_is_its_layers_to_the_bit() {
-    for dtype in [DType::F64, DType::F32, DType::BF16] {
+fn a_network_as_one_operation_is_its_layers() {
+    // In half precision it goes layer by layer.
+    for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4), (DType::BF16, 0.)] {
         // The last has a layer large enough for Candle's product.
         for sizes in [&[2usize, 16, 16, 1] as &[_], &[3, 7, 5], &[1, 1, 1, 1], &[5, 33, 2], &[9, 4], &[8, 300, 130, 3]]
         {
@@ -121,7 +122,7 @@ fn a_network_as_one_operation_is_its_layers_to_the_bit() {
                 vars.push(var(20, &[rows, sizes[0]], dtype));
                 let (x, vars) = (vars[vars.len() - 1].clone(), vars.iter().collect::<Vec<_>>());
                 let loss = |y: Tensor| y.sqr()?.to_dtype(DType::F64)?.mean_all();
-                agree(&what, &vars, &|| loss(network.forward(&x)?), &|| loss(one_by_one.forward(&x)?), 0.);
+                agree(&what, &vars, &|| loss(network.forward(&x)?), &|| loss(one_by_one.forward(&x)?), tolerance);
                 let (evaluated, results) = (network.evaluate(&x).unwrap(), network.forward(&x).unwrap());
                 assert_eq!(floats(&evaluated), floats(&results), "{what}");
                 assert!(!evaluated.track_op(), "{what}");

@@ -1,13 +1,13 @@
 //! A fully connected layer as one operation: product, bias and activation, with its own backward pass.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor, Var};
+use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor, Var, WithDType};
 use candle_nn::Module;
 use pulp::Simd;
 use rayon::prelude::*;
 
-use super::mlp::in_one_pass;
-use super::product::add_column_sums;
+use super::block::{ROWS, transpose};
+use super::product::{add_column_sums, add_transposed_product, narrow_product, product};
 use super::simd::{Lane, Op, Scalar};
 use super::{contents, locked, on_floats, shaped_as, widen_half};
 use crate::fused::Element;
@@ -74,13 +74,6 @@ impl Dense {
         Self::new(weight.as_tensor().clone(), bias.as_tensor().clone(), activation)
     }
 
-    /// Whether Candle's product, packed and on several threads, is faster than the one here: with a weight that the
-    /// first-level cache does not hold, or a multitude of multiply-adds.
-    pub(super) fn is_large(&self, rows: usize) -> bool {
-        let weights = self.weight.elem_count();
-        weights >= 1 << 14 || rows * weights >= 1 << 22
-    }
-
     /// The layer of Candle's operations.
     fn composed(&self, x: &Tensor) -> Result<Tensor> {
         let sums = x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
@@ -91,6 +84,11 @@ impl Dense {
     }
 }
 
+/// Whether Candle's product, packed and on several threads, is faster than the ones here; counted in multiply-adds.
+pub(super) fn is_large(rows: usize, weights: usize) -> bool {
+    rows * weights >= 1 << 22
+}
+
 impl Module for Dense {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let Self { weight, bias, activation } = self;
@@ -99,19 +97,15 @@ impl Module for Dense {
             return layer.forward(&x)?.to_dtype(self.weight.dtype());
         }
         if x.device().is_cpu() {
-            if !self.is_large(x.dim(0)?) {
-                return in_one_pass(x, std::slice::from_ref(self));
-            }
-            return x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Large(*activation));
+            return x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Layer(*activation));
         }
         self.composed(x)
     }
 }
 
-/// A layer by Candle's product.
-struct Large(Activation);
+struct Layer(Activation);
 
-impl CustomOp3 for Large {
+impl CustomOp3 for Layer {
     fn name(&self) -> &'static str {
         "dense"
     }
@@ -130,9 +124,15 @@ impl CustomOp3 for Large {
             return Err(Error::ShapeMismatchBinaryOp { lhs: l1.shape().clone(), rhs: l2.shape().clone(), op: "dense" });
         }
         let y = on_floats!(self.name(), s1.dtype(), R => {
-            let mut y = s1.matmul(s2, (1, rows, outputs, inputs), l1, &l2.transpose(0, 1)?)?;
-            finish::<R>(&mut y, contents(s3, l3)?, self.0);
-            y
+            let b = contents::<R>(s3, l3)?;
+            if is_large(rows, inputs * outputs) {
+                let mut y = s1.matmul(s2, (1, rows, outputs, inputs), l1, &l2.transpose(0, 1)?)?;
+                finish::<R>(&mut y, b, self.0);
+                y
+            } else {
+                let (x, w) = (contents(s1, l1)?, contents(s2, l2)?);
+                R::to_cpu_storage_owned(R::dispatch(Forward::<R> { x, w, b, activation: self.0 }))
+            }
         });
         Ok((y, (rows, outputs).into()))
     }
@@ -146,22 +146,37 @@ impl CustomOp3 for Large {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let [y_values, grad_values] = [y, &grad].map(locked);
+        let (rows, inputs) = x.dims2()?;
+        let outputs = b.elem_count();
+        let [x_values, w_values, y_values, grad_values] = [x, w, y, &grad].map(locked);
         on_floats!("dense", x.dtype(), R => {
-            let grad = match self.0 {
-                Activation::Identity => grad.clone(),
-                Activation::Relu => {
-                    let (y, grad_values) = (y_values.values::<R>()?, grad_values.values()?);
-                    let passed = y.par_iter().zip(grad_values).with_min_len(GRAIN);
-                    shaped_as(&grad, passed.map(|(&y, &grad)| relu_grad(y, grad)).collect())?
-                }
-            };
-            let b_grad = {
-                let grad = locked(&grad);
-                R::dispatch(Columns::<R> { matrix: grad.values()?, columns: b.elem_count() })
-            };
-            let x_grad = if x.track_op() { Some(grad.matmul(w)?) } else { None };
-            Ok((x_grad, Some(grad.t()?.matmul(x)?), Some(shaped_as(b, b_grad)?)))
+            let (y_values, grad_values) = (y_values.values::<R>()?, grad_values.values()?);
+            if is_large(rows, inputs * outputs) {
+                let grad = match self.0 {
+                    Activation::Identity => grad.clone(),
+                    Activation::Relu => {
+                        let passed = y_values.par_iter().zip(grad_values).with_min_len(GRAIN);
+                        shaped_as(&grad, passed.map(|(&y, &grad)| relu_grad(y, grad)).collect())?
+                    }
+                };
+                let b_grad = {
+                    let grad = locked(&grad);
+                    R::dispatch(Columns::<R> { matrix: grad.values()?, columns: outputs })
+                };
+                let x_grad = if x.track_op() { Some(grad.matmul(w)?) } else { None };
+                return Ok((x_grad, Some(grad.t()?.matmul(x)?), Some(shaped_as(b, b_grad)?)));
+            }
+            let [x_grad, w_grad, b_grad] = R::dispatch(Backward::<R> {
+                x: x_values.values()?,
+                w: w_values.values()?,
+                y: y_values,
+                grad: grad_values,
+                outputs,
+                activation: self.0,
+                needs_x: x.track_op(),
+            });
+            let x_grad = if x.track_op() { Some(shaped_as(x, x_grad)?) } else { None };
+            Ok((x_grad, Some(shaped_as(w, w_grad)?), Some(shaped_as(b, b_grad)?)))
         })
     }
 }
@@ -182,6 +197,7 @@ fn finish<R: Scalar + Element>(y: &mut CpuStorage, b: &[R], activation: Activati
 }
 
 /// The gradient that ReLU lets through, from its result y and the gradient of that.
+#[inline(always)]
 fn relu_grad<R: Scalar>(y: R, grad: R) -> R {
     let zero = R::lit(0.);
     if y <= zero { zero } else { grad }
@@ -204,6 +220,93 @@ impl<R: Scalar> Op<R> for Columns<'_, R> {
         let mut sums = vec![R::lit(0.); self.columns];
         add_column_sums(simd, self.matrix, &mut sums);
         sums
+    }
+}
+
+/// `y = activation(x·wᵀ + b)`
+struct Forward<'a, R> {
+    x: &'a [R],
+    w: &'a [R],
+    b: &'a [R],
+    activation: Activation,
+}
+
+impl<R: Scalar> Op<R> for Forward<'_, R> {
+    type Output = Vec<R>;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Vec<R>
+    where
+        R: Lane<S>,
+    {
+        let Self { x, w, b, activation } = self;
+        let (outputs, inputs) = (b.len(), w.len() / b.len().max(1));
+        let mut y = vec![R::lit(0.); x.len() / inputs * outputs];
+        if outputs * 4 <= R::LANES {
+            narrow_product(simd, x, w, b, inputs, activation, &mut y);
+        } else {
+            product(simd, x, &transpose(w, inputs), Some(b), inputs, outputs, activation, &mut y);
+        }
+        y
+    }
+}
+
+/// Gradients of x (empty unless needed), w and b from that of y.
+struct Backward<'a, R> {
+    x: &'a [R],
+    w: &'a [R],
+    y: &'a [R],
+    grad: &'a [R],
+    outputs: usize,
+    activation: Activation,
+    needs_x: bool,
+}
+
+impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
+    type Output = [Vec<R>; 3];
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> [Vec<R>; 3]
+    where
+        R: Lane<S>,
+    {
+        let Self { x, w, y, grad, outputs, activation, needs_x } = self;
+        let inputs = w.len() / outputs.max(1);
+        let zeros = |n: usize| vec![R::lit(0.); n];
+        let mut x_grad = zeros(if needs_x { x.len() } else { 0 });
+        let (mut w_grad, mut b_grad) = (zeros(w.len()), zeros(outputs));
+        let mut passed = zeros(if activation == Activation::Relu { ROWS * outputs } else { 0 });
+        // Transposed where lanes are filled better so.
+        let across = outputs > inputs;
+
+        for from in (0..grad.len() / outputs.max(1)).step_by(ROWS) {
+            let of = |matrix: &'a [R], columns: usize| {
+                let rows = &matrix[from * columns..];
+                &rows[..rows.len().min(ROWS * columns)]
+            };
+            let (x, y, grad) = (of(x, inputs), of(y, outputs), of(grad, outputs));
+            let grad = match activation {
+                Activation::Identity => grad,
+                Activation::Relu => {
+                    for ((passed, &y), &grad) in passed.iter_mut().zip(y).zip(grad) {
+                        *passed = relu_grad(y, grad);
+                    }
+                    &passed[..grad.len()]
+                }
+            };
+            add_column_sums(simd, grad, &mut b_grad);
+            if across {
+                add_transposed_product(simd, x, grad, inputs, outputs, &mut w_grad);
+            } else {
+                add_transposed_product(simd, grad, x, outputs, inputs, &mut w_grad);
+            }
+            if needs_x {
+                let x_grad = &mut x_grad[from * inputs..][..x.len()];
+                product(simd, grad, w, None, outputs, inputs, Activation::Identity, x_grad);
+            }
+        }
+        let w_grad = if across { transpose(&w_grad, outputs) } else { w_grad };
+        [x_grad, w_grad, b_grad]
     }
 }
 

@@ -5,16 +5,17 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result
 use candle_nn::Module;
 use pulp::Simd;
 
-use super::product::{ROWS, add_activation_grad, add_inner_products, from_block, product, to_block, transpose};
+use super::block::{ROWS, add_activation_grad, add_inner_products, from_block, product, to_block, transpose};
+use super::dense::is_large;
 use super::simd::{Lane, Op, Scalar};
 use super::{Activation, Dense, contents, locked, on_floats, shaped_as};
 
 /// A multi-layer perceptron: fully connected layers, each of the results of the one before.
 ///
-/// Takes inputs `[rows, inputs]` of the first layer to `[rows, outputs]` of the last. The same as a
-/// [`candle_nn::Sequential`] of the layers, to the bit; on the CPU and with small layers it is one operation, which takes
-/// some rows at a time through all layers while they stay in the first-level cache. Nothing between the layers is kept:
-/// the backward pass computes it again, which costs about as much as to write and read it.
+/// Takes inputs `[rows, inputs]` of the first layer to `[rows, outputs]` of the last, as a [`candle_nn::Sequential`] of
+/// the layers does. On the CPU and with small layers it is one operation, which takes some rows at a time through all
+/// layers while they stay in the first-level cache. Nothing between the layers is kept: the backward pass computes it
+/// again, which costs about as much as to write and read it.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     layers: Vec<Dense>,
@@ -56,29 +57,30 @@ impl Mlp {
         x.contiguous()?.apply_op2_no_bwd(&parameters, &Layers::of(&self.layers)?)
     }
 
+    /// Whether the layers are small enough for one pass: weights that the first-level cache holds, and not so many rows
+    /// that several threads are faster.
     fn is_one_pass(&self, x: &Tensor) -> Result<bool> {
         let (rows, floats) = (x.dim(0)?, matches!(x.dtype(), DType::F32 | DType::F64));
-        Ok(x.device().is_cpu() && floats && !self.layers.iter().any(|layer| layer.is_large(rows)))
+        let small = |layer: &Dense| {
+            let weights = layer.weight.elem_count();
+            weights < 1 << 14 && !is_large(rows, weights)
+        };
+        Ok(x.device().is_cpu() && floats && self.layers.iter().all(small))
     }
 }
 
 impl Module for Mlp {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if self.is_one_pass(x)? {
-            return in_one_pass(x, &self.layers);
+        if !self.is_one_pass(x)? {
+            return self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x));
         }
-        self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x))
+        // Candle's operations take three tensors at most: the parameters come as one.
+        let mut parameters = Tensor::zeros(0, x.dtype(), x.device())?;
+        for Dense { weight, bias, .. } in &self.layers {
+            parameters = parameters.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Append)?;
+        }
+        x.contiguous()?.apply_op2(&parameters, Layers::of(&self.layers)?)
     }
-}
-
-/// Applies layers as one operation, on the CPU.
-pub(super) fn in_one_pass(x: &Tensor, layers: &[Dense]) -> Result<Tensor> {
-    // Candle's operations take three tensors at most: the parameters come as one.
-    let mut parameters = Tensor::zeros(0, x.dtype(), x.device())?;
-    for Dense { weight, bias, .. } in layers {
-        parameters = parameters.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Append)?;
-    }
-    x.contiguous()?.apply_op2(&parameters, Layers::of(layers)?)
 }
 
 /// One vector of a vector and all elements of two tensors.
@@ -154,7 +156,7 @@ impl CustomOp2 for Layers {
         let (rows, inputs) = l1.shape().dims2()?;
         if inputs != self.0[0].inputs {
             let (lhs, rhs) = (l1.shape().clone(), (self.0[0].outputs, self.0[0].inputs).into());
-            return Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: "dense" });
+            return Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: "mlp" });
         }
         let y = on_floats!(self.name(), s1.dtype(), R => {
             let network = Network::<R> { sizes: &self.0, x: contents(s1, l1)?, parameters: contents(s2, l2)?, rows };

@@ -1,5 +1,6 @@
 //! What training needs beside the optimizer, for anybody's model.
 
+mod block;
 mod dense;
 mod elementary;
 mod loss;
@@ -78,6 +79,11 @@ fn shaped_as<T: WithDType>(like: &Tensor, values: Vec<T>) -> Result<Tensor> {
 mod tests {
     use super::*;
     use candle_core::Var;
+
+    /// Numbers from -1 to 1, another row of them for each seed.
+    pub(super) fn numbers(n: usize, seed: u64) -> Vec<f64> {
+        (0..n as u64).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f64 / 504.5 - 1.).collect()
+    }
 
     /// That two results are the same in f64, and their gradients with respect to `vars`.
     pub(super) fn assert_same(a: &Tensor, b: &Tensor, vars: &[&Var]) -> Result<()> {
