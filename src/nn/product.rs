@@ -211,7 +211,7 @@ fn transposed_tile<'a, S: Simd, R: Lane<S>, const ROWS: usize, const EACH: usize
 mod tests {
     use super::*;
     use crate::nn::block::transpose;
-    use crate::nn::simd::Op;
+    use crate::nn::simd::{Op, Scalar};
     use crate::nn::tests::numbers;
 
     /// Every function, with the vectors this processor has.
