@@ -13,17 +13,15 @@ use super::simd::{Lane, Scalar};
 /// keeps rounding errors from growing with the rows. A multiple of the rows that are computed together.
 pub(super) const ROWS: usize = 128;
 
-/// A row-major matrix `[rows, columns]`, its rows `stride` apart.
-#[derive(Clone, Copy)]
-struct Size {
-    rows: usize,
-    columns: usize,
-    stride: usize,
-}
-
-/// Writes the transpose of a matrix, with rows `to_stride` apart.
+/// Writes the transpose of a matrix `[rows, columns]`, whose rows lie `from_stride` apart, with rows `to_stride` apart.
 #[inline(always)]
-fn transpose_to<R: Scalar>(from: &[R], Size { rows, columns, stride }: Size, to: &mut [R], to_stride: usize) {
+fn transpose_to<R: Scalar>(
+    from: &[R],
+    from_stride: usize,
+    [rows, columns]: [usize; 2],
+    to: &mut [R],
+    to_stride: usize,
+) {
     // The compiler transposes squares in registers.
     const SIDE: usize = 4;
     let mut row = 0;
@@ -34,7 +32,7 @@ fn transpose_to<R: Scalar>(from: &[R], Size { rows, columns, stride }: Size, to:
             if whole_rows && column + SIDE <= columns {
                 let mut square = [[R::lit(0.); SIDE]; SIDE];
                 for i in 0..SIDE {
-                    square[i].copy_from_slice(&from[(row + i) * stride + column..][..SIDE]);
+                    square[i].copy_from_slice(&from[(row + i) * from_stride + column..][..SIDE]);
                 }
                 for j in 0..SIDE {
                     let across = [square[0][j], square[1][j], square[2][j], square[3][j]];
@@ -43,7 +41,7 @@ fn transpose_to<R: Scalar>(from: &[R], Size { rows, columns, stride }: Size, to:
                 column += SIDE;
             } else {
                 for i in row..rows.min(row + SIDE) {
-                    to[column * to_stride + i] = from[i * stride + column];
+                    to[column * to_stride + i] = from[i * from_stride + column];
                 }
                 column += 1;
             }
@@ -57,7 +55,7 @@ fn transpose_to<R: Scalar>(from: &[R], Size { rows, columns, stride }: Size, to:
 pub(super) fn transpose<R: Scalar>(matrix: &[R], columns: usize) -> Vec<R> {
     let mut transposed = vec![R::lit(0.); matrix.len()];
     let rows = matrix.len() / columns;
-    transpose_to(matrix, Size { rows, columns, stride: columns }, &mut transposed, rows);
+    transpose_to(matrix, columns, [rows, columns], &mut transposed, rows);
     transposed
 }
 
@@ -72,14 +70,13 @@ pub(super) fn to_block<R: Scalar>(matrix: &[R], columns: usize, block: &mut [R])
         }
         return;
     }
-    transpose_to(matrix, Size { rows: matrix.len() / columns, columns, stride: columns }, block, ROWS);
+    transpose_to(matrix, columns, [matrix.len() / columns, columns], block, ROWS);
 }
 
 /// The rows of a row-major matrix from a block.
 #[inline(always)]
 pub(super) fn from_block<R: Scalar>(block: &[R], columns: usize, matrix: &mut [R]) {
-    let size = Size { rows: columns, columns: matrix.len() / columns, stride: ROWS };
-    transpose_to(block, size, matrix, columns);
+    transpose_to(block, ROWS, [columns, matrix.len() / columns], matrix, columns);
 }
 
 /// `y = activation(w·x + bias)` for blocks x of k and y of m features, and w transposed, `[k, m]`. Results beyond `rows`

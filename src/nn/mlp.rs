@@ -52,7 +52,8 @@ impl Mlp {
                     all.extend_from_slice(locked(&tensor.contiguous()?).values::<R>()?);
                 }
             }
-            Tensor::new(all, x.device())?
+            let n = all.len();
+            Tensor::from_vec(all, n, x.device())?
         });
         x.contiguous()?.apply_op2_no_bwd(&parameters, &Layers::of(&self.layers)?)
     }
@@ -316,12 +317,17 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
         let (layers, mut blocks, mut grad_blocks) =
             (network.layers(), network.blocks(results), network.blocks(gradients));
         let mut x_grad = zeros(if needs_x { network.x.len() } else { 0 });
+        // The gradient of a last layer without activation does not depend on its results.
+        let needed = match layers.split_last() {
+            Some((last, before)) if last.activation == Activation::Identity => before,
+            _ => &layers,
+        };
         // Lane by lane.
         let sums = R::vectors_mut(aligned(sums, network.parameters.len() * R::LANES));
 
         for from in (0..network.rows).step_by(ROWS) {
             let rows = ROWS.min(network.rows - from);
-            pass(simd, &layers, &network.x[from * inputs..][..rows * inputs], inputs, &mut blocks);
+            pass(simd, needed, &network.x[from * inputs..][..rows * inputs], inputs, &mut blocks);
             to_block(&grad[from * outputs..][..rows * outputs], outputs, grad_blocks[layers.len()]);
 
             let mut rest = &mut *sums;
