@@ -59,112 +59,167 @@ pub(super) fn transpose<R: Scalar>(matrix: &[R], columns: usize) -> Vec<R> {
     transposed
 }
 
-/// A block of the rows of a row-major matrix, at most [`ROWS`].
+/// A block of the rows of a row-major matrix, at most [`ROWS`]; rows beyond are zero.
 #[inline(always)]
 pub(super) fn to_block<R: Scalar>(matrix: &[R], columns: usize, block: &mut [R]) {
-    // The compiler takes pairs apart in registers.
-    if let (2, (pairs, [])) = (columns, matrix.as_chunks::<2>()) {
-        let (first, second) = block.split_at_mut(ROWS);
-        for ((first, second), &pair) in first.iter_mut().zip(second).zip(pairs) {
-            [*first, *second] = pair;
+    let rows = matrix.len() / columns;
+    match (columns, matrix.as_chunks::<2>()) {
+        (1, _) => block[..rows].copy_from_slice(matrix),
+        // The compiler takes pairs apart in registers.
+        (2, (pairs, [])) => {
+            let (first, second) = block.split_at_mut(ROWS);
+            for ((first, second), &pair) in first.iter_mut().zip(second).zip(pairs) {
+                [*first, *second] = pair;
+            }
         }
-        return;
+        _ => transpose_to(matrix, columns, [rows, columns], block, ROWS),
     }
-    transpose_to(matrix, columns, [matrix.len() / columns, columns], block, ROWS);
+    if rows < ROWS {
+        block.chunks_exact_mut(ROWS).for_each(|feature| feature[rows..].fill(R::lit(0.)));
+    }
 }
 
 /// The rows of a row-major matrix from a block.
 #[inline(always)]
 pub(super) fn from_block<R: Scalar>(block: &[R], columns: usize, matrix: &mut [R]) {
-    transpose_to(block, ROWS, [columns, matrix.len() / columns], matrix, columns);
+    match columns {
+        1 => matrix.copy_from_slice(&block[..matrix.len()]),
+        _ => transpose_to(block, ROWS, [columns, matrix.len() / columns], matrix, columns),
+    }
 }
 
-/// `y = activation(w·x + bias)` for blocks x of k and y of m features, and w transposed, `[k, m]`. Results beyond `rows`
-/// have no meaning.
+/// `y = w·x` for blocks x of k and y of m features, and w transposed, `[k, m]`; `finish` says where the sums begin and how
+/// they are written. Results beyond `rows` have no meaning.
 #[inline(always)]
 pub(super) fn product<S: Simd, R: Lane<S>>(
     simd: S,
     w: &[R],
     x: &[R],
-    bias: Option<&[R]>,
     rows: usize,
-    activation: Activation,
     y: &mut [R],
+    mut finish: impl Finish<S, R>,
 ) {
-    let (k, m) = (x.len() / ROWS, y.len() / ROWS);
-    let op = Product::<R> { w, x, bias, k, m, activation };
+    let m = y.len() / ROWS;
     let mut j = 0;
     while j + 4 <= m {
-        op.features::<S, 4>(simd, j, rows, y);
+        features::<S, R, 4>(simd, w, x, rows, y, j, &mut finish);
         j += 4;
     }
     while j < m {
-        op.features::<S, 1>(simd, j, rows, y);
+        features::<S, R, 1>(simd, w, x, rows, y, j, &mut finish);
         j += 1;
     }
 }
 
-#[derive(Clone, Copy)]
-struct Product<'a, R> {
-    w: &'a [R],
-    x: &'a [R],
-    bias: Option<&'a [R]>,
-    k: usize,
-    m: usize,
-    activation: Activation,
+/// What a product is for.
+pub(super) trait Finish<S: Simd, R: Lane<S>> {
+    /// What the sums of a feature begin with.
+    fn start(&self, simd: S, feature: usize) -> R::Vector;
+    /// Writes the sums of a feature to some of its rows.
+    fn finish<const V: usize>(&mut self, simd: S, feature: usize, sums: [R::Vector; V], y: &mut [R::Vector]);
 }
 
-impl<R: Scalar> Product<'_, R> {
-    /// `J` features of the result, from the j-th.
+/// `y = activation(sums + bias)`
+pub(super) struct Activated<'a, R> {
+    pub(super) bias: &'a [R],
+    pub(super) activation: Activation,
+}
+
+impl<S: Simd, R: Lane<S>> Finish<S, R> for Activated<'_, R> {
     #[inline(always)]
-    fn features<S: Simd, const J: usize>(self, simd: S, j: usize, rows: usize, y: &mut [R])
-    where
-        R: Lane<S>,
-    {
-        let mut at = 0;
-        while at < rows {
-            if S::REGISTER_COUNT > 16 && at + 2 * R::LANES < rows && ROWS.is_multiple_of(4 * R::LANES) {
-                self.tile::<S, J, 4>(simd, j, at, y);
-                at += 4 * R::LANES;
-            } else {
-                self.tile::<S, J, 2>(simd, j, at, y);
-                at += 2 * R::LANES;
-            }
-        }
+    fn start(&self, simd: S, feature: usize) -> R::Vector {
+        R::splat(simd, self.bias[feature])
     }
 
-    /// `J` features from the j-th of `V` vectors of rows.
     #[inline(always)]
-    fn tile<S: Simd, const J: usize, const V: usize>(self, simd: S, j: usize, at: usize, y: &mut [R])
-    where
-        R: Lane<S>,
-    {
-        let zero = R::splat(simd, R::lit(0.));
-        let mut sums = [[zero; V]; J];
-        if let Some(bias) = self.bias {
-            for (sums, &bias) in sums.iter_mut().zip(&bias[j..][..J]) {
-                *sums = [R::splat(simd, bias); V];
-            }
-        }
-        for i in 0..self.k {
-            let x = &R::vectors(&self.x[i * ROWS + at..][..V * R::LANES])[..V];
-            for (sums, &w) in sums.iter_mut().zip(&self.w[i * self.m + j..][..J]) {
-                let w = R::splat(simd, w);
-                for (sum, &x) in sums.iter_mut().zip(x) {
-                    *sum = R::mul_add(simd, w, x, *sum);
-                }
-            }
-        }
-        for (i, sums) in sums.into_iter().enumerate() {
-            let y = R::vectors_mut(&mut y[(j + i) * ROWS + at..][..V * R::LANES]);
-            for (y, sum) in y[..V].iter_mut().zip(sums) {
-                *y = self.activation.of_lanes::<S, R>(simd, sum);
-            }
+    fn finish<const V: usize>(&mut self, simd: S, _: usize, sums: [R::Vector; V], y: &mut [R::Vector]) {
+        for (y, sum) in y.iter_mut().zip(sums) {
+            *y = self.activation.of_lanes::<S, R>(simd, sum);
         }
     }
 }
 
-/// `sums += a·bᵀ`, lane by lane, for blocks a of p and b of q features and sums `[p, q]`.
+/// Replaces results y of an activation by the gradient of its argument, where the sums are that of y, and adds it up for
+/// each feature, lane by lane; without totals it is not added up.
+pub(super) struct Passed<'a, V> {
+    pub(super) activation: Activation,
+    pub(super) totals: &'a mut [V],
+}
+
+impl<S: Simd, R: Lane<S>> Finish<S, R> for Passed<'_, R::Vector> {
+    #[inline(always)]
+    fn start(&self, simd: S, _: usize) -> R::Vector {
+        R::splat(simd, R::lit(0.))
+    }
+
+    #[inline(always)]
+    fn finish<const V: usize>(&mut self, simd: S, feature: usize, sums: [R::Vector; V], y: &mut [R::Vector]) {
+        let mut all = R::splat(simd, R::lit(0.));
+        for (y, sum) in y.iter_mut().zip(sums) {
+            *y = self.activation.grad_of_lanes::<S, R>(simd, *y, sum);
+            all = R::sum(simd, all, *y);
+        }
+        if let Some(total) = self.totals.get_mut(feature) {
+            *total = R::sum(simd, *total, all);
+        }
+    }
+}
+
+/// `J` features of a product, from the j-th.
+#[inline(always)]
+fn features<S: Simd, R: Lane<S>, const J: usize>(
+    simd: S,
+    w: &[R],
+    x: &[R],
+    rows: usize,
+    y: &mut [R],
+    j: usize,
+    finish: &mut impl Finish<S, R>,
+) {
+    let mut at = 0;
+    while at < rows {
+        if S::REGISTER_COUNT > 16 && at + 2 * R::LANES < rows && ROWS.is_multiple_of(4 * R::LANES) {
+            tile::<S, R, J, 4>(simd, w, x, y, [j, at], finish);
+            at += 4 * R::LANES;
+        } else {
+            tile::<S, R, J, 2>(simd, w, x, y, [j, at], finish);
+            at += 2 * R::LANES;
+        }
+    }
+}
+
+/// `J` features from the j-th of `V` vectors of rows.
+#[inline(always)]
+fn tile<S: Simd, R: Lane<S>, const J: usize, const V: usize>(
+    simd: S,
+    w: &[R],
+    x: &[R],
+    y: &mut [R],
+    [j, at]: [usize; 2],
+    finish: &mut impl Finish<S, R>,
+) {
+    let m = y.len() / ROWS;
+    let mut sums = [[R::splat(simd, R::lit(0.)); V]; J];
+    for (of, sums) in sums.iter_mut().enumerate() {
+        *sums = [finish.start(simd, j + of); V];
+    }
+    for i in 0..x.len() / ROWS {
+        let x = &R::vectors(&x[i * ROWS + at..][..V * R::LANES])[..V];
+        for (sums, &w) in sums.iter_mut().zip(&w[i * m + j..][..J]) {
+            let w = R::splat(simd, w);
+            for (sum, &x) in sums.iter_mut().zip(x) {
+                *sum = R::mul_add(simd, w, x, *sum);
+            }
+        }
+    }
+    for (of, sums) in sums.into_iter().enumerate() {
+        let y = R::vectors_mut(&mut y[(j + of) * ROWS + at..][..V * R::LANES]);
+        finish.finish(simd, j + of, sums, &mut y[..V]);
+    }
+}
+
+/// `sums += a·bᵀ`, lane by lane, for blocks a of p and b of q features and sums `[p, q]`; one of the blocks is zero beyond
+/// `rows`.
 #[inline(always)]
 pub(super) fn add_inner_products<S: Simd, R: Lane<S>>(simd: S, a: &[R], b: &[R], rows: usize, sums: &mut [R::Vector]) {
     let (p, q) = (a.len() / ROWS, b.len() / ROWS);
@@ -215,22 +270,11 @@ fn inner_tile<S: Simd, R: Lane<S>, const I: usize, const J: usize>(
 ) {
     let mut tile = [[R::splat(simd, R::lit(0.)); J]; I];
     let vectors = const { ROWS / R::LANES };
-    let (whole, rest) = (rows / R::LANES, rows % R::LANES);
-    {
-        let (a, b) = (&R::vectors(a)[i * vectors..][..I * vectors], &R::vectors(b)[j * vectors..][..J * vectors]);
-        for at in 0..whole.min(vectors) {
-            for (of_a, sums) in tile.iter_mut().enumerate() {
-                for (of_b, sum) in sums.iter_mut().enumerate() {
-                    *sum = R::mul_add(simd, a[of_a * vectors + at], b[of_b * vectors + at], *sum);
-                }
-            }
-        }
-    }
-    if rest > 0 {
-        let last = |block: &[R], feature: usize| R::load(simd, &block[feature * ROWS + whole * R::LANES..][..rest]);
+    let (a, b) = (&R::vectors(a)[i * vectors..][..I * vectors], &R::vectors(b)[j * vectors..][..J * vectors]);
+    for at in 0..rows.div_ceil(R::LANES).min(vectors) {
         for (of_a, sums) in tile.iter_mut().enumerate() {
             for (of_b, sum) in sums.iter_mut().enumerate() {
-                *sum = R::mul_add(simd, last(a, i + of_a), last(b, j + of_b), *sum);
+                *sum = R::mul_add(simd, a[of_a * vectors + at], b[of_b * vectors + at], *sum);
             }
         }
     }
@@ -241,37 +285,22 @@ fn inner_tile<S: Simd, R: Lane<S>, const I: usize, const J: usize>(
     }
 }
 
-/// Takes the gradient of `y = activation(x)` to that of x, in place, for blocks, and `sums += ` that of each feature, lane
+/// Takes the gradient of `y = activation(x)` to that of x, in place, for blocks, and `totals += ` that of each feature, lane
 /// by lane.
 #[inline(always)]
 pub(super) fn add_activation_grad<S: Simd, R: Lane<S>>(
     simd: S,
     y: &[R],
     activation: Activation,
-    rows: usize,
     grad: &mut [R],
-    sums: &mut [R::Vector],
+    totals: &mut [R::Vector],
 ) {
-    let (whole, rest) = (rows / R::LANES, rows % R::LANES);
-    for (i, sum) in sums.iter_mut().enumerate() {
-        let (y, grad) = (&y[i * ROWS..][..rows], &mut grad[i * ROWS..][..rows]);
-        let mut total = *sum;
-        for (grad, &y) in R::vectors_mut(grad).iter_mut().zip(R::vectors(y)) {
-            if activation == Activation::Relu {
-                *grad = R::gated(simd, y, *grad);
-            }
-            total = R::sum(simd, total, *grad);
+    for (i, total) in totals.iter_mut().enumerate() {
+        let (y, grad) = (R::vectors(&y[i * ROWS..][..ROWS]), R::vectors_mut(&mut grad[i * ROWS..][..ROWS]));
+        for (grad, &y) in grad.iter_mut().zip(y) {
+            *grad = activation.grad_of_lanes::<S, R>(simd, y, *grad);
+            *total = R::sum(simd, *total, *grad);
         }
-        if rest > 0 {
-            let (y, to) = (R::load(simd, &y[whole * R::LANES..]), &mut grad[whole * R::LANES..]);
-            let mut grad = R::load(simd, to);
-            if activation == Activation::Relu {
-                grad = R::gated(simd, y, grad);
-                R::store(simd, to, grad);
-            }
-            total = R::sum(simd, total, grad);
-        }
-        *sum = total;
     }
 }
 
@@ -291,30 +320,35 @@ mod tests {
     }
 
     impl Op<f64> for All<'_> {
-        type Output = [Vec<f64>; 4];
+        type Output = [Vec<f64>; 6];
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) -> Self::Output {
             let Self { a, b, bias, d, size: [n, k, m] } = self;
             let (mut x, mut y, mut z) = (vec![0.; k * ROWS], vec![f64::NAN; m * ROWS], vec![f64::NAN; m * ROWS]);
             to_block(a, k, &mut x);
             to_block(d, m, &mut z);
-            product(simd, b, &x, Some(bias), n, Activation::Relu, &mut y);
+            let activation = Activation::Relu;
+            product(simd, b, &x, n, &mut y, Activated { bias, activation });
             let mut c = vec![0.; n * m];
             from_block(&y, m, &mut c);
             let zero = <f64 as Lane<S>>::splat(simd, 0.);
-            let (mut inner, mut sums) = (vec![zero; k * m], vec![zero; m]);
+            let (mut inner, mut sums, mut sums_of_x) = (vec![zero; k * m], vec![zero; m], vec![zero; k]);
             add_inner_products::<S, f64>(simd, &x, &z, n, &mut inner);
-            add_activation_grad::<S, f64>(simd, &y, Activation::Relu, n, &mut z, &mut sums);
+            add_activation_grad::<S, f64>(simd, &y, activation, &mut z, &mut sums);
+            let transposed = transpose(b, m);
+            product(simd, &transposed, &z, n, &mut x, Passed { activation, totals: &mut sums_of_x });
+            let mut x_passed = vec![0.; n * k];
+            from_block(&x, k, &mut x_passed);
             let mut passed = vec![0.; n * m];
             from_block(&z, m, &mut passed);
-            let mut totals = [vec![], vec![]];
-            for (totals, sums) in totals.iter_mut().zip([inner, sums]) {
+            let mut totals = [vec![], vec![], vec![]];
+            for (totals, sums) in totals.iter_mut().zip([inner, sums, sums_of_x]) {
                 for sum in sums {
                     totals.push(<f64 as Lane<S>>::total(simd, sum));
                 }
             }
-            let [inner, sums] = totals;
-            [c, passed, inner, sums]
+            let [inner, sums, sums_of_x] = totals;
+            [c, passed, x_passed, inner, sums, sums_of_x]
         }
     }
 
@@ -327,7 +361,8 @@ mod tests {
                     let (a, b, bias) = (numbers(n * k, 1), numbers(k * m, 2), numbers(m, 3));
                     let d = numbers(n * m, 4);
                     let size = [n, k, m];
-                    let [c, passed, inner, sums] = f64::dispatch(All { a: &a, b: &b, bias: &bias, d: &d, size });
+                    let all = All { a: &a, b: &b, bias: &bias, d: &d, size };
+                    let [c, passed, x_passed, inner, sums, sums_of_x] = f64::dispatch(all);
                     for (i, j) in (0..n).flat_map(|i| (0..m).map(move |j| (i, j))) {
                         let sum: f64 = bias[j] + (0..k).map(|l| a[i * k + l] * b[l * m + j]).sum::<f64>();
                         assert!(close(c[i * m + j], sum.max(0.)), "{n} {k} {m}");
@@ -341,6 +376,16 @@ mod tests {
                         let grad = |i: usize| if c[i] > 0. { d[i] } else { 0. };
                         assert!(column().all(|i| passed[i] == grad(i)), "{n} {k} {m}");
                         assert!(close(sum, column().map(grad).sum()), "{n} {k} {m}");
+                    }
+                    for (j, &sum) in sums_of_x.iter().enumerate() {
+                        let mut total = 0.;
+                        for i in (0..n).map(|l| l * k + j) {
+                            let grad: f64 = (0..m).map(|l| b[j * m + l] * passed[i / k * m + l]).sum();
+                            let grad = if a[i] > 0. { grad } else { 0. };
+                            assert!(close(x_passed[i], grad), "{n} {k} {m}");
+                            total += grad;
+                        }
+                        assert!(close(sum, total), "{n} {k} {m}");
                     }
                 }
             }

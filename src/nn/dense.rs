@@ -37,6 +37,15 @@ impl Activation {
             Self::Relu => R::larger(simd, R::splat(simd, R::lit(0.)), x),
         }
     }
+
+    /// The gradient of the argument from the result y and its gradient, lane by lane.
+    #[inline(always)]
+    pub(super) fn grad_of_lanes<S: Simd, R: Lane<S>>(self, simd: S, y: R::Vector, grad: R::Vector) -> R::Vector {
+        match self {
+            Self::Identity => grad,
+            Self::Relu => R::gated(simd, y, grad),
+        }
+    }
 }
 
 /// A fully connected layer: `activation(x·wᵀ + b)`.

@@ -5,7 +5,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result
 use candle_nn::Module;
 use pulp::Simd;
 
-use super::block::{ROWS, add_activation_grad, add_inner_products, from_block, product, to_block, transpose};
+use super::block::{
+    Activated, Passed, ROWS, add_activation_grad, add_inner_products, from_block, product, to_block, transpose,
+};
 use super::dense::is_large;
 use super::simd::{Lane, Op, Scalar};
 use super::{Activation, Dense, contents, locked, on_floats, shaped_as};
@@ -266,8 +268,8 @@ fn pass<S: Simd, R: Lane<S>>(simd: S, layers: &[Layer<R>], x: &[R], inputs: usiz
     to_block(x, inputs, blocks[0]);
     for (i, layer) in layers.iter().enumerate() {
         let (before, after) = blocks.split_at_mut(i + 1);
-        let Layer { transposed, bias, activation, .. } = layer;
-        product(simd, transposed, before[i], Some(bias), x.len() / inputs, *activation, after[0]);
+        let &Layer { ref transposed, bias, activation, .. } = layer;
+        product(simd, transposed, before[i], x.len() / inputs, after[0], Activated { bias, activation });
     }
 }
 
@@ -313,9 +315,9 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
         let Self { network, grad, needs_x } = self;
         let (inputs, outputs) = (network.inputs(), network.outputs());
         let mut memory = [vec![], vec![], vec![]];
-        let [results, gradients, sums] = &mut memory;
-        let (layers, mut blocks, mut grad_blocks) =
-            (network.layers(), network.blocks(results), network.blocks(gradients));
+        let [results, gradient, sums] = &mut memory;
+        let (layers, mut blocks) = (network.layers(), network.blocks(results));
+        let gradient = aligned(gradient, outputs * ROWS);
         let mut x_grad = zeros(if needs_x { network.x.len() } else { 0 });
         // The gradient of a last layer without activation does not depend on its results.
         let needed = match layers.split_last() {
@@ -328,23 +330,29 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
         for from in (0..network.rows).step_by(ROWS) {
             let rows = ROWS.min(network.rows - from);
             pass(simd, needed, &network.x[from * inputs..][..rows * inputs], inputs, &mut blocks);
-            to_block(&grad[from * outputs..][..rows * outputs], outputs, grad_blocks[layers.len()]);
+            to_block(&grad[from * outputs..][..rows * outputs], outputs, gradient);
 
-            let mut rest = &mut *sums;
-            for (i, layer) in layers.iter().enumerate().rev() {
-                let (of_x, of_y) = grad_blocks.split_at_mut(i + 1);
-                let (of_x, of_y) = (&mut *of_x[i], &mut *of_y[0]);
-                let (before, of_bias) = rest.split_at_mut(rest.len() - layer.bias.len());
-                let (before, of_weight) = before.split_at_mut(before.len() - layer.weight.len());
-                rest = before;
-                add_activation_grad::<S, R>(simd, blocks[i + 1], layer.activation, rows, of_y, of_bias);
-                add_inner_products::<S, R>(simd, of_y, blocks[i], rows, of_weight);
-                if i > 0 || needs_x {
-                    product(simd, layer.weight, of_y, None, rows, Activation::Identity, of_x);
+            let (mut rest, of_bias) = sums.split_at_mut(sums.len() - outputs);
+            let activation = layers[layers.len() - 1].activation;
+            add_activation_grad::<S, R>(simd, blocks[layers.len()], activation, gradient, of_bias);
+            let mut of_y = &mut *gradient;
+            for ((i, layer), x) in layers.iter().enumerate().zip(&mut blocks[..layers.len()]).rev() {
+                let of_weight;
+                (rest, of_weight) = rest.split_at_mut(rest.len() - layer.weight.len());
+                add_inner_products::<S, R>(simd, of_y, x, rows, of_weight);
+                if i > 0 {
+                    let totals;
+                    (rest, totals) = rest.split_at_mut(rest.len() - layers[i - 1].bias.len());
+                    let activation = layers[i - 1].activation;
+                    product(simd, layer.weight, of_y, rows, x, Passed { activation, totals });
+                } else if needs_x {
+                    let passed = Passed { activation: Activation::Identity, totals: &mut [] };
+                    product(simd, layer.weight, of_y, rows, x, passed);
                 }
+                of_y = x;
             }
             if needs_x {
-                from_block(grad_blocks[0], inputs, &mut x_grad[from * inputs..][..rows * inputs]);
+                from_block(blocks[0], inputs, &mut x_grad[from * inputs..][..rows * inputs]);
             }
         }
 
