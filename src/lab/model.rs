@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use candle_nn::Module;
 
-use crate::nn::{Activation, Dense, Mlp, bce_with_logits, cross_entropy};
+use crate::nn::{Activation, Dense, Mlp, bce_with_logits, cross_entropy, locked, on_floats, widen_half};
 use crate::random::torch::Generator;
 
 /// A network and the variables it is made of.
@@ -94,8 +94,12 @@ impl Objective {
     pub fn hits(self, logits: &Tensor, classes: &[u32]) -> Result<usize> {
         Ok(match self {
             Self::Binary => {
-                let logits: Vec<f64> = logits.flatten_all()?.to_dtype(DType::F64)?.to_vec1()?;
-                logits.iter().zip(classes).map(|(&logit, &class)| usize::from((logit > 0.) == (class == 1))).sum()
+                let logits = logits.to_device(&Device::Cpu)?.contiguous()?;
+                let logits = widen_half([&logits])?.map_or(logits, |[wide]| wide);
+                on_floats!("hits", logits.dtype(), R => {
+                    let told = |(&logit, &class): (&R, &u32)| usize::from((logit > 0.) == (class == 1));
+                    locked(&logits).values::<R>()?.iter().zip(classes).map(told).sum()
+                })
             }
             Self::MultiClass(_) => {
                 let told: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;

@@ -1,7 +1,7 @@
 //! Fully connected layers, one after the other, as one operation.
 
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, WithDType};
 use candle_nn::Module;
 use pulp::Simd;
 
@@ -47,17 +47,19 @@ impl Mlp {
         if !self.is_one_pass(x)? {
             return Ok(self.forward(x)?.detach());
         }
-        let parameters = on_floats!("mlp", x.dtype(), R => {
-            let mut all = vec![];
-            for Dense { weight, bias, .. } in &self.layers {
-                for tensor in [weight, bias] {
-                    all.extend_from_slice(locked(&tensor.contiguous()?).values::<R>()?);
-                }
-            }
-            let n = all.len();
-            Tensor::from_vec(all, n, x.device())?
-        });
-        x.contiguous()?.apply_op2_no_bwd(&parameters, &Layers::of(&self.layers)?)
+        let layers = Layers::of(&self.layers)?;
+        let rows = layers.rows(x.shape())?;
+        let x = x.contiguous()?;
+        let mut parameters = Vec::with_capacity(2 * self.layers.len());
+        for Dense { weight, bias, .. } in &self.layers {
+            parameters.extend([weight.contiguous()?, bias.contiguous()?]);
+        }
+        let (x_values, locks) = (locked(&x), parameters.iter().map(locked).collect::<Vec<_>>());
+        on_floats!("mlp", x.dtype(), R => {
+            let parameters = locks.iter().map(|lock| lock.values::<R>()).collect::<Result<Vec<_>>>()?;
+            let network = Network { sizes: &layers.0, x: x_values.values()?, parameters: &parameters, rows };
+            Tensor::from_vec(R::dispatch(Forward(network)), (rows, layers.outputs()), x.device())
+        })
     }
 
     /// Whether the layers are small enough for one pass: weights that the first-level cache holds, and not so many rows
@@ -77,16 +79,17 @@ impl Module for Mlp {
         if !self.is_one_pass(x)? {
             return self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x));
         }
-        // Candle's operations take three tensors at most: the parameters come as one.
-        let mut parameters = Tensor::zeros(0, x.dtype(), x.device())?;
-        for Dense { weight, bias, .. } in &self.layers {
-            parameters = parameters.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Append)?;
+        // Candle's operations take three tensors at most: all parameters but the last come as one.
+        let mut parameters = self.layers[0].weight.contiguous()?;
+        for pair in self.layers.windows(2) {
+            parameters = parameters.apply_op3(&pair[0].bias.contiguous()?, &pair[1].weight.contiguous()?, Append)?;
         }
-        x.contiguous()?.apply_op2(&parameters, Layers::of(&self.layers)?)
+        let last = self.layers[self.layers.len() - 1].bias.contiguous()?;
+        x.contiguous()?.apply_op3(&parameters, &last, Layers::of(&self.layers)?)
     }
 }
 
-/// One vector of a vector and all elements of two tensors.
+/// One vector of all elements of three tensors.
 struct Append;
 
 impl CustomOp3 for Append {
@@ -150,44 +153,74 @@ impl Layers {
     }
 }
 
-impl CustomOp2 for Layers {
+impl Layers {
+    /// How many rows x has.
+    fn rows(&self, x: &Shape) -> Result<usize> {
+        let Size { inputs, outputs, .. } = self.0[0];
+        match x.dims2()? {
+            (rows, columns) if columns == inputs => Ok(rows),
+            _ => Err(Error::ShapeMismatchBinaryOp { lhs: x.clone(), rhs: (outputs, inputs).into(), op: "mlp" }),
+        }
+    }
+
+    fn outputs(&self) -> usize {
+        self.0[self.0.len() - 1].outputs
+    }
+
+    /// Weight and bias of each layer, one after the other, of which the last is by itself.
+    fn parameters<'a, R>(&self, mut all: &'a [R], last: &'a [R]) -> Vec<&'a [R]> {
+        let mut parameters = Vec::with_capacity(2 * self.0.len());
+        for (i, Size { inputs, outputs, .. }) in self.0.iter().enumerate() {
+            let (weight, rest) = all.split_at(inputs * outputs);
+            let (bias, rest) = if i + 1 < self.0.len() { rest.split_at(*outputs) } else { (last, rest) };
+            parameters.extend([weight, bias]);
+            all = rest;
+        }
+        parameters
+    }
+}
+
+impl CustomOp3 for Layers {
     fn name(&self) -> &'static str {
         "layers"
     }
 
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (rows, inputs) = l1.shape().dims2()?;
-        if inputs != self.0[0].inputs {
-            let (lhs, rhs) = (l1.shape().clone(), (self.0[0].outputs, self.0[0].inputs).into());
-            return Err(Error::ShapeMismatchBinaryOp { lhs, rhs, op: "mlp" });
-        }
+    fn cpu_fwd(
+        &self,
+        s1: &CpuStorage,
+        l1: &Layout,
+        s2: &CpuStorage,
+        l2: &Layout,
+        s3: &CpuStorage,
+        l3: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let rows = self.rows(l1.shape())?;
         let y = on_floats!(self.name(), s1.dtype(), R => {
-            let network = Network::<R> { sizes: &self.0, x: contents(s1, l1)?, parameters: contents(s2, l2)?, rows };
+            let parameters = self.parameters::<R>(contents(s2, l2)?, contents(s3, l3)?);
+            let network = Network { sizes: &self.0, x: contents(s1, l1)?, parameters: &parameters, rows };
             R::to_cpu_storage_owned(R::dispatch(Forward(network)))
         });
-        Ok((y, (rows, self.0[self.0.len() - 1].outputs).into()))
+        Ok((y, (rows, self.outputs()).into()))
     }
 
     fn bwd(
         &self,
         x: &Tensor,
         parameters: &Tensor,
+        last: &Tensor,
         _: &Tensor,
         grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let [x_values, parameter_values, grad] = [x, parameters, &grad].map(locked);
+        let [x_values, all, last_values, grad] = [x, parameters, last, &grad].map(locked);
         on_floats!(self.name(), x.dtype(), R => {
-            let network = Network::<R> {
-                sizes: &self.0,
-                x: x_values.values()?,
-                parameters: parameter_values.values()?,
-                rows: x.dim(0)?,
-            };
+            let slices = self.parameters::<R>(all.values()?, last_values.values()?);
+            let network = Network { sizes: &self.0, x: x_values.values()?, parameters: &slices, rows: x.dim(0)? };
             let backward = Backward { network, grad: grad.values()?, needs_x: x.track_op() };
-            let [x_grad, grads] = R::dispatch(backward);
+            let [x_grad, mut grads] = R::dispatch(backward);
+            let of_last = grads.split_off(parameters.elem_count());
             let tensor = |of: &Tensor, grad| of.track_op().then(|| shaped_as(of, grad)).transpose();
-            Ok((tensor(x, x_grad)?, tensor(parameters, grads)?))
+            Ok((tensor(x, x_grad)?, tensor(parameters, grads)?, tensor(last, of_last)?))
         })
     }
 }
@@ -196,7 +229,8 @@ impl CustomOp2 for Layers {
 struct Network<'a, R> {
     sizes: &'a [Size],
     x: &'a [R],
-    parameters: &'a [R],
+    /// Weight and bias of each layer, one after the other.
+    parameters: &'a [&'a [R]],
     rows: usize,
 }
 
@@ -212,11 +246,8 @@ impl<'a, R: Scalar> Network<'a, R> {
     #[inline(always)]
     fn layers(&self) -> Vec<Layer<'a, R>> {
         let mut layers = Vec::with_capacity(self.sizes.len());
-        let mut rest = self.parameters;
-        for &Size { inputs, outputs, activation } in self.sizes {
-            let (weight, after) = rest.split_at(inputs * outputs);
-            let (bias, after) = after.split_at(outputs);
-            rest = after;
+        for (i, &Size { inputs, activation, .. }) in self.sizes.iter().enumerate() {
+            let (weight, bias) = (self.parameters[2 * i], self.parameters[2 * i + 1]);
             layers.push(Layer { weight, transposed: transpose(weight, inputs), bias, activation });
         }
         layers
@@ -235,6 +266,12 @@ impl<'a, R: Scalar> Network<'a, R> {
             rest = after;
         }
         blocks
+    }
+
+    /// Elements of all parameters.
+    #[inline(always)]
+    fn elements(&self) -> usize {
+        self.parameters.iter().fold(0, |sum, parameter| sum + parameter.len())
     }
 
     #[inline(always)]
@@ -325,7 +362,7 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
             _ => &layers,
         };
         // Lane by lane.
-        let sums = R::vectors_mut(aligned(sums, network.parameters.len() * R::LANES));
+        let sums = R::vectors_mut(aligned(sums, network.elements() * R::LANES));
 
         for from in (0..network.rows).step_by(ROWS) {
             let rows = ROWS.min(network.rows - from);

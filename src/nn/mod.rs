@@ -17,7 +17,7 @@ pub use loss::{bce_with_logits, cross_entropy, mse};
 pub use mlp::Mlp;
 
 /// Tensors of half precision on the CPU as f32, in which the operations here compute; none for any other.
-fn widen_half<const N: usize>(tensors: [&Tensor; N]) -> Result<Option<[Tensor; N]>> {
+pub(crate) fn widen_half<const N: usize>(tensors: [&Tensor; N]) -> Result<Option<[Tensor; N]>> {
     let half = |tensor: &&Tensor| tensor.device().is_cpu() && matches!(tensor.dtype(), DType::F16 | DType::BF16);
     if !tensors.iter().all(half) {
         return Ok(None);
@@ -45,7 +45,7 @@ macro_rules! on_floats {
         }
     };
 }
-use on_floats;
+pub(crate) use on_floats;
 
 /// The values of a contiguous tensor, from what a custom operation is given.
 fn contents<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
@@ -54,15 +54,15 @@ fn contents<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Resul
 }
 
 /// A contiguous tensor on the CPU, locked for reading.
-struct Locked<'a, G>(G, &'a Layout);
+pub(crate) struct Locked<'a, G>(G, &'a Layout);
 
-fn locked(tensor: &Tensor) -> Locked<'_, impl Deref<Target = Storage>> {
+pub(crate) fn locked(tensor: &Tensor) -> Locked<'_, impl Deref<Target = Storage>> {
     let (storage, layout) = tensor.storage_and_layout();
     Locked(storage, layout)
 }
 
 impl<G: Deref<Target = Storage>> Locked<'_, G> {
-    fn values<T: WithDType>(&self) -> Result<&[T]> {
+    pub(crate) fn values<T: WithDType>(&self) -> Result<&[T]> {
         match &*self.0 {
             Storage::Cpu(storage) => contents(storage, self.1),
             _ => Err(Error::Msg("expected a tensor on the CPU".into())),
