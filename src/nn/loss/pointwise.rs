@@ -83,8 +83,12 @@ impl<R: Elementary, T: Term> Op<R> for Terms<'_, R, T> {
         let (x, x_rest) = self.x.as_chunks::<SUMS>();
         let (y, y_rest) = self.y.as_chunks::<SUMS>();
         for (x, y) in x.iter().zip(y) {
+            let mut terms = [R::lit(0.); SUMS];
             for i in 0..SUMS {
-                sums[i] += T::term(x[i], y[i]).to_f64();
+                terms[i] = T::term(x[i], y[i]);
+            }
+            for i in 0..SUMS {
+                sums[i] += terms[i].to_f64();
             }
         }
         let rest: f64 = x_rest.iter().zip(y_rest).map(|(&x, &y)| T::term(x, y).to_f64()).sum();
