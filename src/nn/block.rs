@@ -15,7 +15,7 @@ pub(super) const ROWS: usize = 128;
 
 /// Writes the transpose of a matrix `[rows, columns]`, whose rows lie `from_stride` apart, with rows `to_stride` apart.
 #[inline(always)]
-fn transpose_to<R: Scalar>(
+pub(super) fn transpose_to<R: Scalar>(
     from: &[R],
     from_stride: usize,
     [rows, columns]: [usize; 2],

@@ -6,7 +6,7 @@ use candle_nn::Module;
 use pulp::Simd;
 
 use super::block::{
-    Activated, Passed, ROWS, add_activation_grad, add_inner_products, from_block, product, to_block, transpose,
+    Activated, Passed, ROWS, add_activation_grad, add_inner_products, from_block, product, to_block, transpose_to,
 };
 use super::dense::is_large;
 use super::simd::{Lane, Op, Scalar};
@@ -237,35 +237,41 @@ struct Network<'a, R> {
 /// `activation(x·wᵀ + b)`
 struct Layer<'a, R> {
     weight: &'a [R],
-    transposed: Vec<R>,
+    transposed: &'a [R],
     bias: &'a [R],
     activation: Activation,
 }
 
 impl<'a, R: Scalar> Network<'a, R> {
+    /// The layers, their transposes written to `memory`.
     #[inline(always)]
-    fn layers(&self) -> Vec<Layer<'a, R>> {
+    fn layers<'m: 'a>(&self, memory: &mut &'m mut [R]) -> Vec<Layer<'a, R>> {
         let mut layers = Vec::with_capacity(self.sizes.len());
-        for (i, &Size { inputs, activation, .. }) in self.sizes.iter().enumerate() {
+        for (i, &Size { inputs, outputs, activation }) in self.sizes.iter().enumerate() {
             let (weight, bias) = (self.parameters[2 * i], self.parameters[2 * i + 1]);
-            layers.push(Layer { weight, transposed: transpose(weight, inputs), bias, activation });
+            let transposed = take(memory, weight.len());
+            transpose_to(weight, inputs, [outputs, inputs], transposed, outputs);
+            layers.push(Layer { weight, transposed, bias, activation });
         }
         layers
     }
 
     /// Blocks for the input and each layer's results.
     #[inline(always)]
-    fn blocks<'m>(&self, memory: &'m mut Vec<R>) -> Vec<&'m mut [R]> {
-        let features = self.sizes.iter().fold(self.inputs(), |sum, size| sum + size.outputs);
-        let mut rest = aligned(memory, features * ROWS);
+    fn blocks<'m>(&self, memory: &mut &'m mut [R]) -> Vec<&'m mut [R]> {
         let mut blocks = Vec::with_capacity(self.sizes.len() + 1);
-        for i in 0..=self.sizes.len() {
-            let features = if i == 0 { self.inputs() } else { self.sizes[i - 1].outputs };
-            let (block, after) = rest.split_at_mut(features * ROWS);
-            blocks.push(block);
-            rest = after;
+        blocks.push(take(memory, self.inputs() * ROWS));
+        for size in self.sizes {
+            blocks.push(take(memory, size.outputs * ROWS));
         }
         blocks
+    }
+
+    /// Elements that [`layers`](Self::layers) and [`blocks`](Self::blocks) take at most.
+    #[inline(always)]
+    fn room(&self) -> usize {
+        let features = self.sizes.iter().fold(self.inputs(), |sum, size| sum + size.outputs);
+        self.elements() + self.sizes.len() * LINE / size_of::<R>() + features * ROWS
     }
 
     /// Elements of all parameters.
@@ -290,13 +296,22 @@ fn zeros<R: Scalar>(n: usize) -> Vec<R> {
     vec![R::lit(0.); n]
 }
 
-/// `n` zeros from the beginning of a cache line: a register that lies across two takes twice the time.
+/// Bytes of a cache line: a register that lies across two takes twice the time.
+const LINE: usize = 64;
+
+/// Memory for `n` numbers, from the beginning of a cache line on.
 #[inline(always)]
-fn aligned<R: Scalar>(memory: &mut Vec<R>, n: usize) -> &mut [R] {
-    const LINE: usize = 64;
-    memory.resize(n + LINE / size_of::<R>(), R::lit(0.));
+fn aligned<R: Scalar>(memory: &mut [R]) -> &mut [R] {
     let from = memory.as_ptr().align_offset(LINE);
-    &mut memory[from..][..n]
+    &mut memory[from..]
+}
+
+/// The first `n` numbers of memory, which loses them and the rest of their last cache line.
+#[inline(always)]
+fn take<'m, R>(memory: &mut &'m mut [R], n: usize) -> &'m mut [R] {
+    let (first, rest) = std::mem::take(memory).split_at_mut(n.next_multiple_of(LINE / size_of::<R>()));
+    *memory = rest;
+    &mut first[..n]
 }
 
 /// Takes the rows of x through all layers.
@@ -322,8 +337,9 @@ impl<R: Scalar> Op<R> for Forward<'_, R> {
     {
         let network = self.0;
         let (inputs, outputs) = (network.inputs(), network.outputs());
-        let mut memory = vec![];
-        let (layers, mut blocks) = (network.layers(), network.blocks(&mut memory));
+        let mut memory = zeros(network.room() + LINE / size_of::<R>());
+        let mut memory = aligned(&mut memory);
+        let (layers, mut blocks) = (network.layers(&mut memory), network.blocks(&mut memory));
         let mut y = zeros(network.rows * outputs);
         for from in (0..network.rows).step_by(ROWS) {
             let rows = ROWS.min(network.rows - from);
@@ -351,10 +367,11 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
     {
         let Self { network, grad, needs_x } = self;
         let (inputs, outputs) = (network.inputs(), network.outputs());
-        let mut memory = [vec![], vec![], vec![]];
-        let [results, gradient, sums] = &mut memory;
-        let (layers, mut blocks) = (network.layers(), network.blocks(results));
-        let gradient = aligned(gradient, outputs * ROWS);
+        let lanes = network.elements() * R::LANES;
+        let mut memory = zeros(network.room() + outputs * ROWS + lanes + LINE / size_of::<R>());
+        let mut memory = aligned(&mut memory);
+        let (layers, mut blocks) = (network.layers(&mut memory), network.blocks(&mut memory));
+        let gradient = take(&mut memory, outputs * ROWS);
         let mut x_grad = zeros(if needs_x { network.x.len() } else { 0 });
         // The gradient of a last layer without activation does not depend on its results.
         let needed = match layers.split_last() {
@@ -362,7 +379,7 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
             _ => &layers,
         };
         // Lane by lane.
-        let sums = R::vectors_mut(aligned(sums, network.elements() * R::LANES));
+        let sums = R::vectors_mut(take(&mut memory, lanes));
 
         for from in (0..network.rows).step_by(ROWS) {
             let rows = ROWS.min(network.rows - from);
