@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
 
 use crate::error::{Error, Result};
-use crate::fused::{self, Arena, Slot};
+use crate::fused::{self, Arena, Gradients, Slot};
 use crate::params::Params;
 use crate::rule::Plan;
 
@@ -28,6 +28,7 @@ pub struct Optim<C> {
     arenas: Vec<Arena>,
     /// Arena and slot of each parameter, in the order they were given.
     places: Vec<(usize, usize)>,
+    gradients: Gradients,
 }
 
 impl<C: Config> Optim<C> {
@@ -75,7 +76,7 @@ impl<C: Config> Optim<C> {
             Ok(Arena::new(vars, dtype, state_dtype_of(dtype, state_dtype)?, names)?)
         };
         let arenas = alike.into_iter().map(arena).collect::<Result<_>>()?;
-        Ok(Self { config, arenas, places })
+        Ok(Self { config, arenas, places, gradients: Gradients::default() })
     }
 
     /// One step along `grads`.
@@ -83,12 +84,9 @@ impl<C: Config> Optim<C> {
     /// # Errors
     /// A gradient of another shape, type or device than its parameter; nothing has been changed then.
     pub fn try_step(&mut self, grads: &GradStore) -> Result<()> {
-        if !self.arenas.iter().all(|arena| arena.fits(grads)) {
+        let Self { config, arenas, gradients, .. } = self;
+        if !fused::step(arenas, gradients, grads, &|step| config.plan(step))? {
             self.slots().enumerate().try_for_each(|(index, slot)| check(index, &slot.var, grads))?;
-        }
-        let Self { config, arenas, .. } = self;
-        for arena in arenas {
-            arena.step(grads, &|step| config.plan(step))?;
         }
         Ok(())
     }

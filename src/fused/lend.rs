@@ -10,7 +10,19 @@ use candle_core::{CpuStorage, Error, InplaceOp1, InplaceOp2, Layout, Result, Ten
 use super::{Element, State};
 use crate::rule::MAX_STATE;
 
-/// Calls `f` with the contents of `tensors`, contiguous and of type `R`, all mutable at once.
+/// A tensor's first element, by which all of its storage can be lent: Candle checks, before it lends a tensor, that no two
+/// elements lie in one place, which takes memory where there are several.
+pub(super) fn lendable(tensor: &Tensor) -> Result<Tensor> {
+    if tensor.layout().contiguous_offsets() != Some((0, tensor.elem_count())) {
+        return Err(Error::RequiresContiguous { op: "optimizer-step" });
+    }
+    match tensor.elem_count() {
+        0 => Ok(tensor.detach()),
+        _ => (0..tensor.rank()).try_fold(tensor.detach(), |part, _| part.get(0)),
+    }
+}
+
+/// Calls `f` with the storage of [`lendable`] tensors, of type `R`, all mutable at once.
 pub(super) fn slices<R: Element>(tensors: &[Tensor], f: impl FnOnce(State<R>) -> Result<()>) -> Result<()> {
     let mut f = Some(f);
     nest(tensors, 0, [(); MAX_STATE].map(|()| [].as_mut_slice()), &mut |state| match f.take() {
@@ -26,20 +38,21 @@ fn nest<R: Element>(
     f: &mut dyn FnMut(State<R>) -> Result<()>,
 ) -> Result<()> {
     let Some(tensor) = tensors.get(depth) else { return f(lent) };
-    tensor.inplace_op1(&Lend::new(move |storage: &mut CpuStorage, layout: &Layout| {
+    tensor.inplace_op1(&Lend::new(move |storage: &mut CpuStorage, _: &Layout| {
         // Moved here, the slices lent so far live no longer than this one.
         let mut lent: State<R> = lent;
-        lent[depth] = window_mut(storage, layout)?;
+        lent[depth] = values_mut(storage)?;
         nest(tensors, depth + 1, lent, f)
     }))
 }
 
-/// Calls `f` with the contents of a parameter, mutable, and of its gradient, both contiguous and of type `E`.
+/// Calls `f` with the contents of a [`lendable`] parameter, mutable, and of its gradient, as many, both of type `E`.
 pub(super) fn parameter<E: Element>(p: &Tensor, g: &Tensor, f: impl FnOnce(&mut [E], &[E])) -> Result<()> {
+    let Some((start, end)) = g.layout().contiguous_offsets() else { return parameter(p, &g.contiguous()?, f) };
     p.inplace_op2(
         g,
         &Lend::new(|p: (&mut CpuStorage, &Layout), g: (&CpuStorage, &Layout)| {
-            f(window_mut(p.0, p.1)?, window(g.0, g.1)?);
+            f(&mut values_mut(p.0)?[..end - start], &g.0.as_slice()?[start..end]);
             Ok(())
         }),
     )
@@ -74,17 +87,6 @@ impl<F: FnOnce((&mut CpuStorage, &Layout), (&CpuStorage, &Layout)) -> Result<()>
     }
 }
 
-fn window<'a, E: Element>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [E]> {
-    let (start, end) = layout.contiguous_offsets().ok_or_else(not_contiguous)?;
-    Ok(&storage.as_slice::<E>()?[start..end])
-}
-
-fn window_mut<'a, E: Element>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [E]> {
-    let (start, end) = layout.contiguous_offsets().ok_or_else(not_contiguous)?;
-    let values = E::slice_mut(storage).ok_or_else(|| Error::Msg(format!("expected storage of type {:?}", E::DTYPE)))?;
-    Ok(&mut values[start..end])
-}
-
-fn not_contiguous() -> Error {
-    Error::RequiresContiguous { op: "optimizer-step" }
+fn values_mut<E: Element>(storage: &mut CpuStorage) -> Result<&mut [E]> {
+    E::slice_mut(storage).ok_or_else(|| Error::Msg(format!("expected storage of type {:?}", E::DTYPE)))
 }

@@ -24,7 +24,7 @@ pub(crate) type State<'a, R> = [&'a mut [R]; MAX_STATE];
 pub(crate) trait Kernel: Send + Sync {
     /// Names of the state tensors.
     fn state(&self) -> &'static [&'static str];
-    /// One step in f32. All slices of the rule's state are as long as `p` and `g`.
+    /// One step in f32. All slices of the rule's state are at least as long as `p` and `g`.
     fn run_f32(&self, p: &mut [f32], g: &[f32], state: State<f32>, plan: &Plan);
     /// One step in f64.
     fn run_f64(&self, p: &mut [f64], g: &[f64], state: State<f64>, plan: &Plan);
@@ -105,12 +105,16 @@ pub(crate) struct Arena {
     slots: Vec<Slot>,
     /// For each name one tensor, in which the parameters follow each other.
     state: Vec<Tensor>,
+    /// What a step lends of it.
+    lendable_state: Vec<Tensor>,
 }
 
 /// A parameter.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) var: Var,
+    /// What a step lends of it.
+    lendable: Tensor,
     /// Steps taken.
     pub(crate) step: u64,
     /// Elements.
@@ -140,13 +144,14 @@ impl Arena {
         let mut all = 0;
         let mut slots = Vec::with_capacity(vars.len());
         for var in vars {
-            let slot = Slot { step: 0, len: var.elem_count(), from: all, var };
+            let slot = Slot { step: 0, len: var.elem_count(), from: all, lendable: lend::lendable(&var)?, var };
             all += slot.room();
             slots.push(slot);
         }
         // A device has no empty tensors.
-        let state = (0..names).map(|_| Tensor::zeros(all.max(1), state_dtype, &place)).collect::<Result<_>>()?;
-        Ok(Self { dtype, state_dtype, slots, state })
+        let state = (0..names).map(|_| Tensor::zeros(all.max(1), state_dtype, &place)).collect::<Result<Vec<_>>>()?;
+        let lendable_state = state.iter().map(lend::lendable).collect::<Result<_>>()?;
+        Ok(Self { dtype, state_dtype, slots, state, lendable_state })
     }
 
     pub(crate) fn slots(&self) -> &[Slot] {
@@ -163,32 +168,18 @@ impl Arena {
         self.state.iter().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
     }
 
-    /// Whether every gradient fits its parameter.
-    pub(crate) fn fits(&self, grads: &GradStore) -> bool {
-        fn all_fit(slots: &[Slot], grads: &GradStore) -> bool {
-            if slots.len() > MANY {
-                let (first, rest) = slots.split_at(slots.len() / 2);
-                let (first, rest) = rayon::join(|| all_fit(first, grads), || all_fit(rest, grads));
-                return first && rest;
-            }
-            slots.iter().all(|slot| grads.get(&slot.var).is_none_or(|grad| fits(&slot.var, grad)))
-        }
-        all_fit(&self.slots, grads)
-    }
-
-    /// Steps every parameter that has a gradient in `grads`; the caller has seen to it that those fit. `plan` is asked
-    /// for the plan of a step, from 1.
-    pub(crate) fn step(&mut self, grads: &GradStore, plan: &(dyn Fn(u64) -> Plan + Sync)) -> Result<()> {
+    /// Steps every parameter that has a gradient in `gradients`, which are in the order of the slots and fit them.
+    fn step(&mut self, gradients: &[Option<&Tensor>], plan: &(dyn Fn(u64) -> Plan + Sync)) -> Result<()> {
         #[cfg(feature = "cuda")]
         if let Some(Device::Cuda(device)) = self.slots.first().map(|slot| slot.var.device().clone()) {
-            return cuda::step(self, &device, grads, plan);
+            return cuda::step(self, &device, gradients, plan);
         }
-        let Self { slots, state, .. } = self;
+        let Self { slots, lendable_state, .. } = self;
         macro_rules! walk {
             ($($p:ident $float:ty, $s:ident $kept:ty;)*) => {
                 match (self.dtype, self.state_dtype) {
                     $((DType::$p, DType::$s) => {
-                        lend::slices(state, |state| walk::<$float, $kept>(slots, state, grads, plan))
+                        lend::slices(lendable_state, |state| walk::<$float, $kept>(slots, state, gradients, plan))
                     })*
                     (dtype, _) => Err(Error::UnsupportedDTypeForOp(dtype, "optimizer step")),
                 }
@@ -204,6 +195,59 @@ impl Arena {
             BF16 bf16, BF16 bf16;
         }
     }
+}
+
+/// A step's gradients. Between steps an empty list, which keeps its memory.
+#[derive(Debug, Default)]
+pub(crate) struct Gradients(Vec<Option<&'static Tensor>>);
+
+/// Steps every parameter of `arenas` that has a gradient in `grads`, or none and says so with false if one does not fit.
+/// `plan` is asked for the plan of a step, from 1.
+pub(crate) fn step(
+    arenas: &mut [Arena],
+    memory: &mut Gradients,
+    grads: &GradStore,
+    plan: &(dyn Fn(u64) -> Plan + Sync),
+) -> Result<bool> {
+    let mut gradients: Vec<Option<&Tensor>> = std::mem::take(&mut memory.0);
+    gradients.resize(arenas.iter().map(|arena| arena.slots.len()).sum(), None);
+    let many = arenas.iter().any(|arena| arena.slots.len() > MANY) && rayon::current_num_threads() > 1;
+    let mut step = || {
+        let mut rest = gradients.as_mut_slice();
+        for Arena { slots, .. } in &*arenas {
+            if !find(slots, grads, rest.split_off_mut(..slots.len()).unwrap_or_default()) {
+                return Ok(false);
+            }
+        }
+        let mut rest = gradients.as_slice();
+        for arena in &mut *arenas {
+            arena.step(rest.split_off(..arena.slots.len()).unwrap_or_default(), plan)?;
+        }
+        Ok(true)
+    };
+    // Handing work to threads and waiting for it takes some microseconds: once, not for each of the above.
+    let stepped = if many { rayon::scope(|_| step()) } else { step() };
+    gradients.clear();
+    // Of an empty list this keeps the memory and lets go of the lifetime.
+    memory.0 = gradients.into_iter().map(|_| None).collect();
+    stepped
+}
+
+/// Finds the gradients of parameters; whether they all fit.
+fn find<'a>(slots: &[Slot], grads: &'a GradStore, found: &mut [Option<&'a Tensor>]) -> bool {
+    if slots.len() > MANY && rayon::current_num_threads() > 1 {
+        let middle = slots.len() / 2;
+        let ((slots, slots_rest), (found, found_rest)) = (slots.split_at(middle), found.split_at_mut(middle));
+        let (first, rest) = rayon::join(|| find(slots, grads, found), || find(slots_rest, grads, found_rest));
+        return first && rest;
+    }
+    for (slot, found) in slots.iter().zip(found) {
+        *found = grads.get(&slot.var);
+        if found.is_some_and(|grad| !fits(&slot.var, grad)) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Whether a gradient has the shape, the type and the device of its parameter.
@@ -222,53 +266,48 @@ const GRAIN: usize = 1 << 16;
 fn walk<E: Pass<Z>, Z: Element>(
     slots: &mut [Slot],
     mut state: State<Z>,
-    grads: &GradStore,
+    gradients: &[Option<&Tensor>],
     plan: &(dyn Fn(u64) -> Plan + Sync),
 ) -> Result<()> {
-    let all: usize = slots.iter().map(Slot::room).sum();
-    if slots.len() > 1 && all > GRAIN && rayon::current_num_threads() > 1 {
-        let mut half = 0;
-        let middle = slots
-            .iter()
-            .take_while(|slot| {
-                half += slot.room();
-                half <= all / 2
-            })
-            .count()
-            .max(1);
+    let Some((first, last)) = slots.first().zip(slots.last()) else { return Ok(()) };
+    let (from, to) = (first.from, last.from + last.room());
+    if slots.len() > 1 && to - from > GRAIN && rayon::current_num_threads() > 1 {
+        let half = from.midpoint(to);
+        let middle = slots.partition_point(|slot| slot.from + slot.room() <= half).max(1);
         let (slots, slots_rest) = slots.split_at_mut(middle);
-        let (state, state_rest) = split(state, slots.iter().map(Slot::room).sum());
+        let (gradients, gradients_rest) = gradients.split_at(middle);
+        let (state, state_rest) = split(state, slots_rest[0].from - from);
         let (first, rest) = rayon::join(
-            || walk::<E, Z>(slots, state, grads, plan),
-            || walk::<E, Z>(slots_rest, state_rest, grads, plan),
+            || walk::<E, Z>(slots, state, gradients, plan),
+            || walk::<E, Z>(slots_rest, state_rest, gradients_rest, plan),
         );
         return first.and(rest);
     }
     let mut current: Option<(u64, Plan)> = None;
-    for slot in slots {
+    for (slot, grad) in slots.iter_mut().zip(gradients) {
         let (mine, rest) = split(state, slot.room());
         state = rest;
-        let Some(grad) = grads.get(&slot.var) else { continue };
-        let next = slot.step + 1;
-        let plan = match current {
-            Some((step, plan)) if step == next => plan,
-            _ => plan(next),
+        let Some(grad) = grad else { continue };
+        let step = slot.step + 1;
+        let plan = match &mut current {
+            Some((of, plan)) if *of == step => plan,
+            current => &mut current.insert((step, plan(step))).1,
         };
-        current = Some((next, plan));
-        step_one::<E, Z>(&slot.var, grad, split(mine, slot.len).0, Now { plan: &plan, step: next, from: 0 })?;
-        slot.step = next;
+        step_one::<E, Z>(slot, grad, mine, Now { plan, step, from: 0 })?;
+        slot.step = step;
     }
     Ok(())
 }
 
-fn step_one<E: Pass<Z>, Z: Element>(var: &Var, grad: &Tensor, state: State<Z>, now: Now) -> Result<()> {
+fn step_one<E: Pass<Z>, Z: Element>(slot: &Slot, grad: &Tensor, state: State<Z>, now: Now) -> Result<()> {
+    let Slot { var, lendable, .. } = slot;
     let step = |p: &mut [E], g: &[E]| share::<E, Z>(p, g, state, now);
-    if var.device().is_cpu() {
-        return lend::parameter(var, &grad.contiguous()?, step);
+    if !lendable.device().is_cpu() {
+        let (copy, grad) = (var.to_device(&Device::Cpu)?, grad.to_device(&Device::Cpu)?);
+        lend::parameter(&lend::lendable(&copy)?, &grad, step)?;
+        return var.set(&copy.to_device(var.device())?);
     }
-    let copy = var.to_device(&Device::Cpu)?;
-    lend::parameter(&copy, &grad.to_device(&Device::Cpu)?.contiguous()?, step)?;
-    var.set(&copy.to_device(var.device())?)
+    lend::parameter(lendable, grad, step)
 }
 
 /// Which step of which elements of a parameter.
@@ -328,7 +367,7 @@ element! { f64, F64; f32, F32; f16, F16; bf16, BF16; }
 
 /// Parameters that can be stepped with state of type `Z`.
 pub(crate) trait Pass<Z>: Element {
-    /// One pass on one thread. All slices of the rule's state are as long as `p` and `g`.
+    /// One pass on one thread. All slices of the rule's state are at least as long as `p` and `g`.
     fn pass(p: &mut [Self], g: &[Self], state: State<Z>, now: Now);
 }
 

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashSet};
 
-use candle_core::backprop::GradStore;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, SyncOnDrop,
 };
@@ -22,12 +21,12 @@ use crate::rule::{MAX_STATE, Plan};
 pub(crate) fn step(
     arena: &mut Arena,
     device: &CudaDevice,
-    grads: &GradStore,
+    gradients: &[Option<&Tensor>],
     plan: &dyn Fn(u64) -> Plan,
 ) -> Result<()> {
     let mut by_step: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
-    for (index, slot) in arena.slots.iter().enumerate() {
-        if grads.get(&slot.var).is_some() {
+    for (index, (slot, gradient)) in arena.slots.iter().zip(gradients).enumerate() {
+        if gradient.is_some() {
             by_step.entry(slot.step + 1).or_default().push(index);
         }
     }
@@ -36,8 +35,8 @@ pub(crate) fn step(
         let kernel = compile::kernel(device, &plan, arena.dtype, arena.state_dtype)?;
         for members in members.chunks(TENSORS) {
             match arena.dtype {
-                DType::F64 => launch_members::<f64>(arena, members, device, grads, &kernel, &plan, step)?,
-                _ => launch_members::<f32>(arena, members, device, grads, &kernel, &plan, step)?,
+                DType::F64 => launch_members::<f64>(arena, members, device, gradients, &kernel, &plan, step)?,
+                _ => launch_members::<f32>(arena, members, device, gradients, &kernel, &plan, step)?,
             }
             for &member in members {
                 arena.slots[member].step = step;
@@ -51,12 +50,13 @@ fn launch_members<R: Real + DeviceRepr>(
     arena: &Arena,
     members: &[usize],
     device: &CudaDevice,
-    grads: &GradStore,
+    gradients: &[Option<&Tensor>],
     kernel: &CudaFunction,
     plan: &Plan,
     step: u64,
 ) -> Result<()> {
-    let slots: Vec<_> = members.iter().map(|&member| &arena.slots[member]).filter(|slot| slot.len > 0).collect();
+    let member = |&member: &usize| Some((&arena.slots[member], gradients[member]?));
+    let (slots, grads): (Vec<_>, Vec<_>) = members.iter().filter_map(member).filter(|(slot, _)| slot.len > 0).unzip();
     if slots.is_empty() {
         return Ok(());
     }
@@ -72,7 +72,7 @@ fn launch_members<R: Real + DeviceRepr>(
     let mutable: Vec<&Tensor> = arena.state.iter().chain(slots.iter().map(|slot| slot.var.as_tensor())).collect();
     let written: HashSet<*const Storage> = mutable.iter().map(|tensor| storage_of(tensor)).collect();
     let mut gradients = Vec::with_capacity(slots.len());
-    for grad in slots.iter().filter_map(|slot| grads.get(&slot.var)) {
+    for grad in grads {
         let grad = grad.contiguous()?;
         // Read while the parameters are locked for writing: one of them as a gradient would wait for itself.
         gradients.push(if written.contains(&storage_of(&grad)) { grad.copy()? } else { grad });
