@@ -21,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SEED: u32 = 42;
 const LR: f64 = 0.01;
 const EPOCHS: usize = 2000;
-const WARM_UP: usize = 100;
+const WARM_UP: usize = 1000;
 /// The wide network takes about a thousand times the work.
 const WIDE_EPOCHS: usize = 30;
 const WIDE_WARM_UP: usize = 3;
