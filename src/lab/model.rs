@@ -97,8 +97,8 @@ impl Objective {
                 let logits = logits.to_device(&Device::Cpu)?.contiguous()?;
                 let logits = widen_half([&logits])?.map_or(logits, |[wide]| wide);
                 on_floats!("hits", logits.dtype(), R => {
-                    let told = |(&logit, &class): (&R, &u32)| usize::from((logit > 0.) == (class == 1));
-                    locked(&logits).values::<R>()?.iter().zip(classes).map(told).sum()
+                    let told = |(&logit, &class): (&R, &u32)| u32::from((logit > 0.) == (class == 1));
+                    locked(&logits).values::<R>()?.iter().zip(classes).map(told).sum::<u32>() as usize
                 })
             }
             Self::MultiClass(_) => {

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::block::{ROWS, transpose};
 use super::product::{add_column_sums, add_transposed_product, narrow_product, product};
 use super::simd::{Lane, Op, Scalar};
-use super::{contents, locked, on_floats, shaped_as, widen_half};
+use super::{contents, contiguous, locked, on_floats, shaped_as, widen_half};
 use crate::fused::Element;
 
 /// What a layer does to its sums.
@@ -106,7 +106,8 @@ impl Module for Dense {
             return layer.forward(&x)?.to_dtype(self.weight.dtype());
         }
         if x.device().is_cpu() {
-            return x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, Layer(*activation));
+            let (x, weight, bias) = (contiguous(x)?, contiguous(weight)?, contiguous(bias)?);
+            return x.apply_op3(&weight, &bias, Layer(*activation));
         }
         self.composed(x)
     }

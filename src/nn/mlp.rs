@@ -1,5 +1,8 @@
 //! Fully connected layers, one after the other, as one operation.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Tensor, WithDType};
 use candle_nn::Module;
@@ -9,8 +12,9 @@ use super::block::{
     Activated, Passed, ROWS, add_activation_grad, add_inner_products, from_block, product, to_block, transpose_to,
 };
 use super::dense::is_large;
+use super::memory::{Memory, Pieces};
 use super::simd::{Lane, Op, Scalar};
-use super::{Activation, Dense, contents, locked, on_floats, shaped_as};
+use super::{Activation, Dense, contents, contiguous, locked, on_floats, shaped_as};
 
 /// A multi-layer perceptron: fully connected layers, each of the results of the one before.
 ///
@@ -21,6 +25,7 @@ use super::{Activation, Dense, contents, locked, on_floats, shaped_as};
 #[derive(Clone, Debug)]
 pub struct Mlp {
     layers: Vec<Dense>,
+    sizes: Layers,
 }
 
 impl Mlp {
@@ -39,7 +44,8 @@ impl Mlp {
                 return Err(Error::Msg(format!("mlp: layer {after} takes {inputs} inputs; allowed: {outputs}")));
             }
         }
-        Ok(Self { layers })
+        let sizes = Layers::of(&layers)?;
+        Ok(Self { layers, sizes })
     }
 
     /// The results of [`forward`](Module::forward) without what a backward pass would need: for evaluation.
@@ -47,18 +53,17 @@ impl Mlp {
         if !self.is_one_pass(x)? {
             return Ok(self.forward(x)?.detach());
         }
-        let layers = Layers::of(&self.layers)?;
-        let rows = layers.rows(x.shape())?;
-        let x = x.contiguous()?;
+        let rows = self.sizes.rows(x.shape())?;
+        let x = contiguous(x)?;
         let mut parameters = Vec::with_capacity(2 * self.layers.len());
         for Dense { weight, bias, .. } in &self.layers {
-            parameters.extend([weight.contiguous()?, bias.contiguous()?]);
+            parameters.extend([contiguous(weight)?, contiguous(bias)?]);
         }
-        let (x_values, locks) = (locked(&x), parameters.iter().map(locked).collect::<Vec<_>>());
+        let (x_values, locks) = (locked(&x), parameters.iter().map(|tensor| locked(tensor)).collect::<Vec<_>>());
         on_floats!("mlp", x.dtype(), R => {
             let parameters = locks.iter().map(|lock| lock.values::<R>()).collect::<Result<Vec<_>>>()?;
-            let network = Network { sizes: &layers.0, x: x_values.values()?, parameters: &parameters, rows };
-            Tensor::from_vec(R::dispatch(Forward(network)), (rows, layers.outputs()), x.device())
+            let network = Network { sizes: &self.sizes.0, x: x_values.values()?, parameters: &parameters, rows };
+            Tensor::from_vec(R::dispatch(Forward(network)), (rows, self.sizes.outputs()), x.device())
         })
     }
 
@@ -80,12 +85,13 @@ impl Module for Mlp {
             return self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x));
         }
         // Candle's operations take three tensors at most: all parameters but the last come as one.
-        let mut parameters = self.layers[0].weight.contiguous()?;
+        let mut parameters = contiguous(&self.layers[0].weight)?;
         for pair in self.layers.windows(2) {
-            parameters = parameters.apply_op3(&pair[0].bias.contiguous()?, &pair[1].weight.contiguous()?, Append)?;
+            let (bias, weight) = (contiguous(&pair[0].bias)?, contiguous(&pair[1].weight)?);
+            parameters = Cow::Owned(parameters.apply_op3(&bias, &weight, Append)?);
         }
-        let last = self.layers[self.layers.len() - 1].bias.contiguous()?;
-        x.contiguous()?.apply_op3(&parameters, &last, Layers::of(&self.layers)?)
+        let last = contiguous(&self.layers[self.layers.len() - 1].bias)?;
+        contiguous(x)?.apply_op3(&parameters, &last, self.sizes.clone())
     }
 }
 
@@ -134,14 +140,15 @@ impl CustomOp3 for Append {
 }
 
 /// What is known of a layer beside its numbers.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Size {
     inputs: usize,
     outputs: usize,
     activation: Activation,
 }
 
-struct Layers(Vec<Size>);
+#[derive(Clone, Debug)]
+struct Layers(Arc<[Size]>);
 
 impl Layers {
     fn of(layers: &[Dense]) -> Result<Self> {
@@ -211,8 +218,8 @@ impl CustomOp3 for Layers {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let grad = grad.contiguous()?;
-        let [x_values, all, last_values, grad] = [x, parameters, last, &grad].map(locked);
+        let grad = contiguous(grad)?;
+        let [x_values, all, last_values, grad] = [x, parameters, last, &*grad].map(locked);
         on_floats!(self.name(), x.dtype(), R => {
             let slices = self.parameters::<R>(all.values()?, last_values.values()?);
             let network = Network { sizes: &self.0, x: x_values.values()?, parameters: &slices, rows: x.dim(0)? };
@@ -243,13 +250,20 @@ struct Layer<'a, R> {
 }
 
 impl<'a, R: Scalar> Network<'a, R> {
-    /// The layers, their transposes written to `memory`.
+    /// Memory for what [`layers`](Self::layers) and [`blocks`](Self::blocks) take, and for `more` pieces of `n` in all.
     #[inline(always)]
-    fn layers<'m: 'a>(&self, memory: &mut &'m mut [R]) -> Vec<Layer<'a, R>> {
+    fn memory(&self, n: usize, more: usize) -> Memory<R> {
+        let features = self.sizes.iter().fold(self.inputs(), |sum, size| sum + size.outputs);
+        Memory::new(self.elements() + features * ROWS + n, 2 * self.sizes.len() + 1 + more)
+    }
+
+    /// The layers, with their transposes.
+    #[inline(always)]
+    fn layers<'m: 'a>(&self, memory: &mut Pieces<'m, R>) -> Vec<Layer<'a, R>> {
         let mut layers = Vec::with_capacity(self.sizes.len());
         for (i, &Size { inputs, outputs, activation }) in self.sizes.iter().enumerate() {
             let (weight, bias) = (self.parameters[2 * i], self.parameters[2 * i + 1]);
-            let transposed = take(memory, weight.len());
+            let transposed = memory.take(weight.len());
             transpose_to(weight, inputs, [outputs, inputs], transposed, outputs);
             layers.push(Layer { weight, transposed, bias, activation });
         }
@@ -258,20 +272,13 @@ impl<'a, R: Scalar> Network<'a, R> {
 
     /// Blocks for the input and each layer's results.
     #[inline(always)]
-    fn blocks<'m>(&self, memory: &mut &'m mut [R]) -> Vec<&'m mut [R]> {
+    fn blocks<'m>(&self, memory: &mut Pieces<'m, R>) -> Vec<&'m mut [R]> {
         let mut blocks = Vec::with_capacity(self.sizes.len() + 1);
-        blocks.push(take(memory, self.inputs() * ROWS));
+        blocks.push(memory.take(self.inputs() * ROWS));
         for size in self.sizes {
-            blocks.push(take(memory, size.outputs * ROWS));
+            blocks.push(memory.take(size.outputs * ROWS));
         }
         blocks
-    }
-
-    /// Elements that [`layers`](Self::layers) and [`blocks`](Self::blocks) take at most.
-    #[inline(always)]
-    fn room(&self) -> usize {
-        let features = self.sizes.iter().fold(self.inputs(), |sum, size| sum + size.outputs);
-        self.elements() + self.sizes.len() * LINE / size_of::<R>() + features * ROWS
     }
 
     /// Elements of all parameters.
@@ -296,31 +303,13 @@ fn zeros<R: Scalar>(n: usize) -> Vec<R> {
     vec![R::lit(0.); n]
 }
 
-/// Bytes of a cache line: a register that lies across two takes twice the time.
-const LINE: usize = 64;
-
-/// Memory for `n` numbers, from the beginning of a cache line on.
-#[inline(always)]
-fn aligned<R: Scalar>(memory: &mut [R]) -> &mut [R] {
-    let from = memory.as_ptr().align_offset(LINE);
-    &mut memory[from..]
-}
-
-/// The first `n` numbers of memory, which loses them and the rest of their last cache line.
-#[inline(always)]
-fn take<'m, R>(memory: &mut &'m mut [R], n: usize) -> &'m mut [R] {
-    let (first, rest) = std::mem::take(memory).split_at_mut(n.next_multiple_of(LINE / size_of::<R>()));
-    *memory = rest;
-    &mut first[..n]
-}
-
 /// Takes the rows of x through all layers.
 #[inline(always)]
 fn pass<S: Simd, R: Lane<S>>(simd: S, layers: &[Layer<R>], x: &[R], inputs: usize, blocks: &mut [&mut [R]]) {
     to_block(x, inputs, blocks[0]);
     for (i, layer) in layers.iter().enumerate() {
         let (before, after) = blocks.split_at_mut(i + 1);
-        let &Layer { ref transposed, bias, activation, .. } = layer;
+        let &Layer { transposed, bias, activation, .. } = layer;
         product(simd, transposed, before[i], x.len() / inputs, after[0], Activated { bias, activation });
     }
 }
@@ -337,8 +326,8 @@ impl<R: Scalar> Op<R> for Forward<'_, R> {
     {
         let network = self.0;
         let (inputs, outputs) = (network.inputs(), network.outputs());
-        let mut memory = zeros(network.room() + LINE / size_of::<R>());
-        let mut memory = aligned(&mut memory);
+        let mut memory = network.memory(0, 0);
+        let mut memory = memory.pieces();
         let (layers, mut blocks) = (network.layers(&mut memory), network.blocks(&mut memory));
         let mut y = zeros(network.rows * outputs);
         for from in (0..network.rows).step_by(ROWS) {
@@ -368,10 +357,10 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
         let Self { network, grad, needs_x } = self;
         let (inputs, outputs) = (network.inputs(), network.outputs());
         let lanes = network.elements() * R::LANES;
-        let mut memory = zeros(network.room() + outputs * ROWS + lanes + LINE / size_of::<R>());
-        let mut memory = aligned(&mut memory);
+        let mut memory = network.memory(outputs * ROWS + lanes, 2);
+        let mut memory = memory.pieces();
         let (layers, mut blocks) = (network.layers(&mut memory), network.blocks(&mut memory));
-        let gradient = take(&mut memory, outputs * ROWS);
+        let gradient = memory.take(outputs * ROWS);
         let mut x_grad = zeros(if needs_x { network.x.len() } else { 0 });
         // The gradient of a last layer without activation does not depend on its results.
         let needed = match layers.split_last() {
@@ -379,7 +368,8 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
             _ => &layers,
         };
         // Lane by lane.
-        let sums = R::vectors_mut(take(&mut memory, lanes));
+        let sums = R::vectors_mut(memory.take(lanes));
+        sums.fill(R::splat(simd, R::lit(0.)));
 
         for from in (0..network.rows).step_by(ROWS) {
             let rows = ROWS.min(network.rows - from);

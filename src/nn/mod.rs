@@ -4,10 +4,12 @@ mod block;
 mod dense;
 mod elementary;
 mod loss;
+mod memory;
 mod mlp;
 mod product;
 mod simd;
 
+use std::borrow::Cow;
 use std::ops::Deref;
 
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Storage, Tensor, WithDType};
@@ -46,6 +48,11 @@ macro_rules! on_floats {
     };
 }
 pub(crate) use on_floats;
+
+/// A tensor whose elements lie in order: itself where they do, for which [`Tensor::contiguous`] counts a reference.
+fn contiguous(tensor: &Tensor) -> Result<Cow<'_, Tensor>> {
+    Ok(if tensor.is_contiguous() { Cow::Borrowed(tensor) } else { Cow::Owned(tensor.contiguous()?) })
+}
 
 /// The values of a contiguous tensor, from what a custom operation is given.
 fn contents<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {

@@ -2,6 +2,9 @@
 //!
 //! An [`Op`] is compiled once for each instruction set (AVX-512, AVX2, NEON, plain) and dispatched at run time.
 
+use std::cell::Cell;
+use std::thread::LocalKey;
+
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::real::Real;
@@ -38,6 +41,8 @@ pub(super) trait Lane<S: Simd>: Scalar {
 pub(super) trait Scalar: Real + candle_core::WithDType {
     /// Runs `op` with the widest vectors the processor has.
     fn dispatch<O: Op<Self>>(op: O) -> O::Output;
+    /// What [`Memory`](super::memory::Memory) keeps on each thread.
+    fn memory() -> &'static LocalKey<Cell<Vec<Self>>>;
 }
 
 /// An operation on slices of `R`. `run` and all it calls must be `#[inline(always)]`: only then are they compiled for `S`.
@@ -130,6 +135,13 @@ macro_rules! lane {
                     }
                 }
                 Arch::new().dispatch(Dispatch(op))
+            }
+
+            fn memory() -> &'static LocalKey<Cell<Vec<Self>>> {
+                thread_local! {
+                    static MEMORY: Cell<Vec<$float>> = const { Cell::new(vec![]) };
+                }
+                &MEMORY
             }
         }
     };

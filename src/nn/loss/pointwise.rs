@@ -9,7 +9,7 @@ use pulp::Simd;
 use super::not_empty;
 use crate::nn::elementary::Elementary;
 use crate::nn::simd::{Lane, Op, Scalar};
-use crate::nn::{Locked, contents, locked, on_floats, shaped_as, widen_half};
+use crate::nn::{Locked, contents, contiguous, locked, on_floats, shaped_as, widen_half};
 
 /// What a loss takes of one prediction x and its target y.
 pub(super) trait Term: Copy + Send + Sync + 'static {
@@ -33,7 +33,11 @@ pub(super) fn mean<T: Term>(x: &Tensor, y: &Tensor, term: T) -> Result<Tensor> {
     if let Some([wide_x, wide_y]) = widen_half([x, y])? {
         return mean(&wide_x, &wide_y, term)?.to_dtype(x.dtype());
     }
-    if x.device().is_cpu() { x.contiguous()?.apply_op2(&y.contiguous()?, Mean(term)) } else { T::composed(x, y) }
+    if !x.device().is_cpu() {
+        return T::composed(x, y);
+    }
+    let (x, y) = (contiguous(x)?, contiguous(y)?);
+    x.apply_op2(&y, Mean(term))
 }
 
 struct Mean<T>(T);
