@@ -174,34 +174,32 @@ def compare_wide(args):
 
 def compare_step(args):
     for parameters, tensors, specs in STEPS:
-        times, shares, bandwidths = Times(), defaultdict(list), []
+        times, shares = Times(), defaultdict(list)
         size = ["--parameters", parameters, "--tensors", tensors]
         for _ in range(args.rounds):
-            candles = [CANDLE[spec] for spec in specs if spec in CANDLE]
-            options = [word for s in [*specs, *candles] for word in ("--optimizer", s)]
-            report = capture([args.binary, "bench", "--json", *size, *options])
-            report = json.loads(report)
-            bandwidths.append(report["memory_bandwidth_gigabytes_per_second"])
-            for result in report["optimizers"]:
-                name, value = result["optimizer"], result["microseconds"]
-                stock = [spec for spec in CANDLE if CANDLE[spec] == name]
-                if stock:
-                    times.add(stock[0], "stock Candle", "", value)
-                else:
-                    times.add(name, "candle-optim", "", value)
-                    shares[name].append(result["share_of_bandwidth"])
+            for result in steps([args.binary, "bench"], specs, size):
+                name = result["optimizer"]
+                times.add(name, "candle-optim", "", result["microseconds"])
+                shares[name].append(result["share_of_plain"])
+            candles = {CANDLE[spec]: spec for spec in specs if spec in CANDLE}
+            commands = {"mimalloc": [args.binary, "bench"], "the system's allocator": [args.step]}
+            for allocator, command in commands.items():
+                for result in steps(command, candles, size):
+                    spec = candles[result["optimizer"]]
+                    contender = f"stock Candle, {allocator}"
+                    times.add(spec, contender, "", result["microseconds"])
             for threads in THREADS:
                 results = peers("step", "--threads", threads, *size, *specs)
                 for spec, ways in results.items():
                     for way, value in ways.items():
                         setting = threads_label(threads)
                         times.add(spec, f"torch {way}", setting, value)
-        contenders = ["torch fused", "torch foreach", "torch for-loop", "stock Candle"]
+        torch = ["torch fused", "torch foreach", "torch for-loop"]
+        contenders = [*torch, *(f"stock Candle, {allocator}" for allocator in commands)]
         spread = f"in {tensors:,} tensors" if tensors > 1 else "in one tensor"
         table(
-            f"**Optimizer step**, µs: {parameters:,} f32 parameters {spread}"
-            f" (y += a·x over as many numbers: {statistics.median(bandwidths):.0f} GB/s)",
-            ["optimizer", "candle-optim", "of that bandwidth", *contenders],
+            f"**Optimizer step**, µs: {parameters:,} f32 parameters {spread}",
+            ["optimizer", "candle-optim", "of y += a·x", *contenders],
             (
                 [
                     f"`{spec}`",
@@ -212,6 +210,12 @@ def compare_step(args):
                 for spec in specs
             ),
         )
+
+
+def steps(command, specs, size):
+    """What the command says of these optimizers."""
+    options = [word for spec in specs for word in ("--optimizer", spec)]
+    return json.loads(capture([*command, "--json", *size, *options]))["optimizers"]
 
 
 def compare_program(args):
@@ -306,10 +310,13 @@ def main():
         "--binary", type=Path, help="candle-optim, built in release mode"
     )
     parser.add_argument("--bench", type=Path, help="the executable of the bench epoch")
+    parser.add_argument("--step", type=Path, help="the executable of the bench step")
     args = parser.parse_args()
     args.binary = args.binary or built("candle-optim", "build", "--release")
     args.bench = args.bench or built("epoch", "bench", "--bench", "epoch", "--no-run")
-    args.binary, args.bench = args.binary.resolve(), args.bench.resolve()
+    args.step = args.step or built("step", "bench", "--bench", "step", "--no-run")
+    for name in ("binary", "bench", "step"):
+        setattr(args, name, getattr(args, name).resolve())
     for name, compare in WORK.items():
         if args.only in (None, name):
             compare(args)

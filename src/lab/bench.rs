@@ -35,35 +35,39 @@ pub struct Measurement {
     pub microseconds: f64,
     /// Bytes a step must read and write, in 10⁹ per second.
     pub gigabytes_per_second: f64,
-    /// The same as a share of [`memory_bandwidth`].
-    pub share_of_bandwidth: f64,
+    /// The same of `y += a·x` over as many bytes (on a GPU, of a copy), measured in turn with the steps.
+    pub plain_gigabytes_per_second: f64,
+    /// The former as a share of the latter.
+    pub share_of_plain: f64,
     /// Bytes of state for each parameter.
     pub state_bytes_per_parameter: usize,
 }
 
-/// Measures a step of the optimizer of `spec`; `bandwidth` is what [`memory_bandwidth`] found for the device.
-pub fn measure(spec: &Spec, workload: &Workload, bandwidth: f64) -> Result<Measurement> {
+/// Measures a step of the optimizer of `spec`.
+pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
     let Workload { parameters, tensors, dtype, device, .. } = workload;
     ensure!(parameters >= tensors, "--parameters is {parameters}, but must be at least --tensors, {tensors}");
     let size = parameters / tensors;
     let vars: Vec<Var> = (0..*tensors).map(|_| Var::zeros(size, *dtype, device)).collect::<candle_core::Result<_>>()?;
     let grads = gradients(&vars)?;
     let mut optimizer = spec.build_with(vars, workload.state_dtype)?;
-    let median = median_time(|| {
+    let step = || {
         optimizer.step(&grads)?;
         device.synchronize()
-    })?;
+    };
 
     let parameter = dtype.size_in_bytes();
     let state_bytes_per_parameter = spec.state_bytes(*dtype, workload.state_dtype);
     // Parameter and state are read and written, the gradient is read.
-    let bytes = (size * tensors) as f64 * (3 * parameter + 2 * state_bytes_per_parameter) as f64;
-    let gigabytes_per_second = bytes / median / 1e9;
+    let bytes = size * tensors * (3 * parameter + 2 * state_bytes_per_parameter);
+    let [time, plain_time] = median_times([Box::new(step), plain_pass(bytes, device)?])?;
+    let gigabytes_per_second = |time: f64| bytes as f64 / time / 1e9;
     Ok(Measurement {
         optimizer: spec.to_string(),
-        microseconds: median * 1e6,
-        gigabytes_per_second,
-        share_of_bandwidth: gigabytes_per_second / bandwidth,
+        microseconds: time * 1e6,
+        gigabytes_per_second: gigabytes_per_second(time),
+        plain_gigabytes_per_second: gigabytes_per_second(plain_time),
+        share_of_plain: plain_time / time,
         state_bytes_per_parameter,
     })
 }
@@ -78,26 +82,34 @@ fn gradients(vars: &[Var]) -> Result<GradStore> {
     Ok(grads)
 }
 
-/// Bytes in 10⁹ per second that a pass over memory can reach at best: what a plain loop over some `bytes` bytes reads and
-/// writes, `y += a·x` on all threads of the CPU, on another device a copy.
-pub fn memory_bandwidth(bytes: usize, device: &Device) -> Result<f64> {
-    const GRAIN: usize = 1 << 16;
-    let n = (bytes / 12).max(1);
+/// Something to time.
+type Call<'a> = Box<dyn FnMut() -> candle_core::Result<()> + 'a>;
+
+/// A plain pass over memory, which reads and writes so many bytes: `y += a·x` on all threads of the CPU, on another device a
+/// copy.
+fn plain_pass(bytes: usize, device: &Device) -> Result<Call<'_>> {
     if !device.is_cpu() {
-        let x = Tensor::zeros(n, DType::F32, device)?;
-        let median = median_time(|| {
+        let x = Tensor::zeros((bytes / 8).max(1), DType::F32, device)?;
+        return Ok(Box::new(move || {
             x.copy()?;
             device.synchronize()
-        })?;
-        return Ok((n * 8) as f64 / median / 1e9);
+        }));
     }
+    let n = (bytes / 12).max(1);
     let (x, mut y) = (vec![1f32; n], vec![0f32; n]);
-    let median = median_time(|| {
-        y.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(|(y, x)| Arch::new().dispatch(AddScaled { x, y }));
+    let add = |(y, x): (&mut [f32], &[f32])| Arch::new().dispatch(AddScaled { x, y });
+    Ok(Box::new(move || {
+        if n <= GRAIN {
+            add((&mut y, &x));
+        } else {
+            y.par_chunks_mut(GRAIN).zip(x.par_chunks(GRAIN)).for_each(add);
+        }
         Ok(())
-    })?;
-    Ok((n * 12) as f64 / median / 1e9)
+    }))
 }
+
+/// Numbers that a thread takes at a time.
+const GRAIN: usize = 1 << 16;
 
 struct AddScaled<'a> {
     x: &'a [f32],
@@ -115,19 +127,29 @@ impl WithSimd for AddScaled<'_> {
     }
 }
 
-/// The median time of a call in seconds, of at least five and of as many as fit into half a second.
-fn median_time(mut call: impl FnMut() -> candle_core::Result<()>) -> Result<f64> {
-    const LEAST: usize = 5;
-    const MOST: usize = 100_000;
-    const TIME: Duration = Duration::from_millis(500);
-    call()?;
-    let begin = Instant::now();
-    let mut times = vec![];
-    while times.len() < LEAST || begin.elapsed() < TIME && times.len() < MOST {
-        let start = Instant::now();
-        call()?;
-        times.push(start.elapsed().as_secs_f64());
+/// The median times of two calls in seconds. Their rounds alternate, so that a busy moment of the machine does not hit one
+/// alone; within a round a call finds the caches as it left them.
+fn median_times(mut calls: [Call; 2]) -> Result<[f64; 2]> {
+    const ROUNDS: usize = 5;
+    const ROUND: Duration = Duration::from_millis(50);
+    const MOST: usize = 20_000;
+    let mut times = [vec![], vec![]];
+    for _ in 0..ROUNDS {
+        for (call, times) in calls.iter_mut().zip(&mut times) {
+            call()?;
+            let begin = Instant::now();
+            for _ in 0..MOST {
+                let start = Instant::now();
+                call()?;
+                times.push(start.elapsed().as_secs_f64());
+                if begin.elapsed() > ROUND {
+                    break;
+                }
+            }
+        }
     }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    Ok(times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    }))
 }

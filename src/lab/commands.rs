@@ -57,17 +57,15 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
         state_dtype: args.state_dtype.map(|dtype| dtype.0),
         device: args.device.open()?,
     };
-    let progress = progress_bar(specs.len() as u64 + 1, false);
-    progress.set_message("memory bandwidth");
-    let bandwidth = bench::memory_bandwidth(args.parameters * 12, &workload.device)?;
+    let progress = progress_bar(specs.len() as u64, false);
     let mut measurements = vec![];
     for spec in &specs {
-        progress.inc(1);
         progress.set_message(spec.to_string());
         // Candle's own keep their state in the parameters' type.
         let ours = !spec.params().name().starts_with("candle-");
         let workload = Workload { state_dtype: workload.state_dtype.filter(|_| ours), ..workload.clone() };
-        measurements.push(bench::measure(spec, &workload, bandwidth)?);
+        measurements.push(bench::measure(spec, &workload)?);
+        progress.inc(1);
     }
     progress.finish_and_clear();
     if args.json {
@@ -77,14 +75,12 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
             "tensors": args.tensors,
             "dtype": args.dtype.0.as_str(),
             "threads": rayon::current_num_threads(),
-            "memory_bandwidth_gigabytes_per_second": bandwidth,
             "optimizers": measurements,
         });
         return tables::print(serde_json::to_string_pretty(&report)?);
     }
-    tables::print(tables::bench(&measurements))?;
-    let plain = if workload.device.is_cpu() { "y += a·x over" } else { "a copy of" };
-    tables::print(format_args!("\n{plain} as many numbers: {bandwidth:.1} GB/s"))
+    let plain = if workload.device.is_cpu() { "y += a·x" } else { "copy" };
+    tables::print(tables::bench(&measurements, plain))
 }
 
 /// Something to compute, its input checked.

@@ -44,15 +44,17 @@ pub fn finals(runs: &[Run]) -> impl Display {
     table
 }
 
-/// Time and memory of each optimizer.
-pub fn bench(measurements: &[Measurement]) -> impl Display {
-    let mut table = table(&["optimizer", "step", "GB/s", "of bandwidth", "state bytes/parameter"]);
+/// Time and memory of each optimizer, next to the `plain` pass over as many bytes.
+pub fn bench(measurements: &[Measurement], plain: &str) -> impl Display {
+    let (plain, share) = (format!("{plain}, GB/s"), format!("of {plain}"));
+    let mut table = table(&["optimizer", "step", "GB/s", &plain, &share, "state bytes/parameter"]);
     for measurement in measurements {
         table.add_row([
             measurement.optimizer.clone(),
             format!("{:.1} µs", measurement.microseconds),
             format!("{:.1}", measurement.gigabytes_per_second),
-            format!("{:.0} %", 100. * measurement.share_of_bandwidth),
+            format!("{:.1}", measurement.plain_gigabytes_per_second),
+            format!("{:.0} %", 100. * measurement.share_of_plain),
             measurement.state_bytes_per_parameter.to_string(),
         ]);
     }
