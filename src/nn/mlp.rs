@@ -21,7 +21,8 @@ use super::{Activation, Dense, contents, contiguous, locked, on_floats, shaped_a
 /// Takes inputs `[rows, inputs]` of the first layer to `[rows, outputs]` of the last, as a [`candle_nn::Sequential`] of
 /// the layers does. On the CPU and with small layers it is one operation, which takes some rows at a time through all
 /// layers while they stay in the first-level cache. Nothing between the layers is kept: the backward pass computes it
-/// again, which costs about as much as to write and read it.
+/// again, which costs about as much as to write and read it. Each thread that has computed it keeps the memory for it, at
+/// most 1 MiB.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     layers: Vec<Dense>,
@@ -37,14 +38,14 @@ impl Mlp {
         if layers.is_empty() {
             return Err(Error::Msg("mlp: no layers; allowed: one or more".into()));
         }
-        for (i, pair) in layers.windows(2).enumerate() {
-            let ((outputs, _), (_, inputs)) = (pair[0].weight.dims2()?, pair[1].weight.dims2()?);
+        let sizes = Layers::of(&layers)?;
+        for (i, pair) in sizes.0.windows(2).enumerate() {
+            let (Size { outputs, .. }, Size { inputs, .. }) = (pair[0], pair[1]);
             if inputs != outputs {
                 let after = i + 1;
                 return Err(Error::Msg(format!("mlp: layer {after} takes {inputs} inputs; allowed: {outputs}")));
             }
         }
-        let sizes = Layers::of(&layers)?;
         Ok(Self { layers, sizes })
     }
 
