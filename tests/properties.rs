@@ -147,6 +147,21 @@ fn gradients_may_lie_in_memory_in_any_way() {
 }
 
 #[test]
+fn a_parameter_may_be_its_own_gradient() {
+    for spec in our_specs() {
+        for dtype in DTYPES {
+            let (p, q) = (var(&[1., -2., 3.], dtype), var(&[1., -2., 3.], dtype));
+            let mut optimizers = [&p, &q].map(|var| spec.build(vec![var.clone()]).unwrap());
+            for _ in 0..3 {
+                optimizers[0].step(&gradients([(&p, p.as_detached_tensor())])).unwrap();
+                optimizers[1].step(&gradients([(&q, q.copy().unwrap())])).unwrap();
+            }
+            assert_eq!(bits(&p), bits(&q), "{spec} {dtype:?}");
+        }
+    }
+}
+
+#[test]
 fn half_precision_is_stepped_in_f32_and_rounded_once() {
     for spec in our_specs() {
         for dtype in [DType::BF16, DType::F16] {

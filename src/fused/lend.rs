@@ -48,14 +48,20 @@ fn nest<R: Element>(
 
 /// Calls `f` with the contents of a [`lendable`] parameter, mutable, and of its gradient, as many, both of type `E`.
 pub(super) fn parameter<E: Element>(p: &Tensor, g: &Tensor, f: impl FnOnce(&mut [E], &[E])) -> Result<()> {
-    let Some((start, end)) = g.layout().contiguous_offsets() else { return parameter(p, &g.contiguous()?, f) };
-    p.inplace_op2(
-        g,
-        &Lend::new(|p: (&mut CpuStorage, &Layout), g: (&CpuStorage, &Layout)| {
-            f(&mut values_mut(p.0)?[..end - start], &g.0.as_slice()?[start..end]);
-            Ok(())
-        }),
-    )
+    if !g.is_contiguous() {
+        return parameter(p, &g.contiguous()?, f);
+    }
+    let n = g.elem_count();
+    let lend = Lend::new(|p: (&mut CpuStorage, &Layout), g: (&CpuStorage, &Layout)| {
+        let from = g.1.start_offset();
+        f(&mut values_mut(p.0)?[..n], &g.0.as_slice()?[from..from + n]);
+        Ok(())
+    });
+    match p.inplace_op2(g, &lend) {
+        // Candle lends nothing where the gradient lies in the memory of the parameter: that of θ²/2 may be θ itself.
+        Err(_) if lend.is_unused() => p.inplace_op2(&g.copy()?, &lend),
+        done => done,
+    }
 }
 
 /// An operation that lends what it is given to a closure, once.
@@ -64,6 +70,13 @@ struct Lend<F>(Cell<Option<F>>);
 impl<F> Lend<F> {
     fn new(f: F) -> Self {
         Self(Cell::new(Some(f)))
+    }
+
+    fn is_unused(&self) -> bool {
+        let f = self.0.take();
+        let unused = f.is_some();
+        self.0.set(f);
+        unused
     }
 }
 
