@@ -173,20 +173,22 @@ def compare_wide(args):
 
 
 def compare_step(args):
+    stock = {
+        "stock Candle, mimalloc": [args.binary, "bench"],
+        "stock Candle, the system's allocator": [args.step],
+    }
     for parameters, tensors, specs in STEPS:
         times, shares = Times(), defaultdict(list)
         size = ["--parameters", parameters, "--tensors", tensors]
+        candles = {CANDLE[spec]: spec for spec in specs if spec in CANDLE}
         for _ in range(args.rounds):
             for result in steps([args.binary, "bench"], specs, size):
                 name = result["optimizer"]
                 times.add(name, "candle-optim", "", result["microseconds"])
                 shares[name].append(result["share_of_plain"])
-            candles = {CANDLE[spec]: spec for spec in specs if spec in CANDLE}
-            commands = {"mimalloc": [args.binary, "bench"], "the system's allocator": [args.step]}
-            for allocator, command in commands.items():
+            for contender, command in stock.items():
                 for result in steps(command, candles, size):
                     spec = candles[result["optimizer"]]
-                    contender = f"stock Candle, {allocator}"
                     times.add(spec, contender, "", result["microseconds"])
             for threads in THREADS:
                 results = peers("step", "--threads", threads, *size, *specs)
@@ -194,8 +196,7 @@ def compare_step(args):
                     for way, value in ways.items():
                         setting = threads_label(threads)
                         times.add(spec, f"torch {way}", setting, value)
-        torch = ["torch fused", "torch foreach", "torch for-loop"]
-        contenders = [*torch, *(f"stock Candle, {allocator}" for allocator in commands)]
+        contenders = ["torch fused", "torch foreach", "torch for-loop", *stock]
         spread = f"in {tensors:,} tensors" if tensors > 1 else "in one tensor"
         table(
             f"**Optimizer step**, µs: {parameters:,} f32 parameters {spread}",

@@ -56,8 +56,7 @@ def torch_step(make, parameters, tensors):
 def compare(program, parameters, tensors, rounds):
     times, shares = defaultdict(list), defaultdict(list)
     for _ in range(rounds):
-        report = ours(program, parameters, tensors)
-        for result in report["optimizers"]:
+        for result in ours(program, parameters, tensors)["optimizers"]:
             name = result["optimizer"]
             who = "stock Candle" if name in CANDLE else "candle-optim"
             times[CANDLE.get(name, name), who].append(result["microseconds"])

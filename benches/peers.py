@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 
 SPECS = ["sgd", "sgd:momentum=0.9", "rmsprop", "adam", "adamw"]
 SEED, LR = 42, 0.01
-# As in epoch.rs: epochs before the clock starts, and on it.
+# As in epoch.rs for stock Candle: epochs before the clock starts, and on it.
 CHAPTER, WIDE = (1000, 2000), (3, 30)
 
 

@@ -59,8 +59,8 @@ fn a_step_allocates_nothing() {
             for (spec, calls, bytes) in step(elements, tensors, dtype) {
                 // The queue by which work comes to other threads grows a block at a time.
                 let (most_calls, most_bytes) = if threads { (2, 4096) } else { (0, 0) };
-                println!("{spec} {dtype:?}, {elements} elements in {tensors}: {calls} allocations, {bytes} bytes");
-                assert!(calls <= most_calls && bytes <= most_bytes, "{spec} {dtype:?}, {elements} in {tensors}");
+                let found = format!("{elements} elements in {tensors}: {calls} allocations, {bytes} bytes");
+                assert!(calls <= most_calls && bytes <= most_bytes, "{spec} {dtype:?}, {found}");
             }
         }
     }

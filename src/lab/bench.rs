@@ -99,6 +99,7 @@ fn plain_pass(bytes: usize, device: &Device) -> Result<Call<'_>> {
     let (x, mut y) = (vec![1f32; n], vec![0f32; n]);
     let add = |(y, x): (&mut [f32], &[f32])| Arch::new().dispatch(AddScaled { x, y });
     Ok(Box::new(move || {
+        // One piece is not worth another thread, as in a step.
         if n <= GRAIN {
             add((&mut y, &x));
         } else {

@@ -22,7 +22,7 @@ use super::{Activation, Dense, contents, contiguous, locked, on_floats, shaped_a
 /// the layers does. On the CPU and with small layers it is one operation, which takes some rows at a time through all
 /// layers while they stay in the first-level cache. Nothing between the layers is kept: the backward pass computes it
 /// again, which costs about as much as to write and read it. Each thread that has computed it keeps the memory for it, at
-/// most 1 MiB.
+/// most 1 MiB for each type of numbers.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     layers: Vec<Dense>,
