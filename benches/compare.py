@@ -273,7 +273,7 @@ def machine(args):
     rust = capture(["rustc", "--version"]).strip().partition(" (")[0]
     git = ["git", "-C", ROOT]
     commit = capture([*git, "rev-parse", "--short", "HEAD"]).strip()
-    if capture([*git, "status", "--porcelain", "src", "Cargo.toml", "Cargo.lock"]):
+    if capture([*git, "status", "--porcelain", "src", "lab", "Cargo.toml", "Cargo.lock"]):
         commit += " with changes"
     return (
         f"{processor()}, {CORES} cores; {date.today()}, commit {commit};"

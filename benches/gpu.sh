@@ -13,8 +13,11 @@ dir=${2:-target/gpu}
 build() {
     export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-90}
     mkdir -p "$dir"
-    cargo test --locked --release --features cuda --no-run --test cuda --test oracle --test properties \
-        --message-format json | python3 -c '
+    {
+        cargo test --locked --release --features cuda --no-run --test cuda --test oracle --test properties \
+            --message-format json
+        cargo build --locked --release --features cuda --message-format json
+    } | python3 -c '
 import json, shutil, sys
 for line in sys.stdin:
     artifact = json.loads(line)

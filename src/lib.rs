@@ -17,13 +17,9 @@
 
 mod error;
 mod fused;
-#[cfg(feature = "lab")]
-pub mod lab;
 pub mod nn;
 pub mod optimizer;
 pub mod params;
-#[cfg(feature = "lab")]
-pub mod random;
 pub mod real;
 pub mod rule;
 pub mod rules;

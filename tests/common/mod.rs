@@ -24,10 +24,12 @@ pub const TYPES: [(DType, Option<DType>); 7] = [
     (DType::BF16, Some(DType::BF16)),
 ];
 
-/// A file of the repository, which may lie elsewhere than where the test was built.
+/// A file of the repository, which may lie elsewhere than where the test was built. The package may be any in it.
 pub fn path(relative: &str) -> PathBuf {
-    let here = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    here.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).join(relative)
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let root = package.ancestors().find(|folder| folder.join("tests/fixtures").is_dir());
+    root.unwrap_or(&package).join(relative)
 }
 
 /// The tensors of `tests/fixtures/NAME.safetensors`, by key.

@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor, Var};
-
-use crate::Spec;
+use candle_optim::Spec;
 
 /// A function of one or more numbers, with the place where it is usually started.
 #[derive(Debug)]
@@ -84,11 +83,11 @@ impl Function {
     ///
     /// # Errors
     /// None of this name.
-    pub fn named(name: &str) -> crate::Result<&'static Self> {
+    pub fn named(name: &str) -> candle_optim::Result<&'static Self> {
         FUNCTIONS
             .iter()
             .find(|function| function.name == name)
-            .ok_or_else(|| crate::Error::unknown("function", name, FUNCTIONS.iter().map(|function| function.name)))
+            .ok_or_else(|| crate::unknown("function", name, FUNCTIONS.iter().map(|function| function.name)))
     }
 
     /// Checks that `start` is a point the function takes.

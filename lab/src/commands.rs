@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 
 use anyhow::{Result, ensure};
+use candle_optim::Spec;
+use candle_optim::rules::REGISTRY;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
@@ -14,8 +16,6 @@ use super::output::Output;
 use super::plot::Figure;
 use super::train::{Settings, train};
 use super::{list, parity, summary, tables};
-use crate::Spec;
-use crate::rules::REGISTRY;
 
 /// Runs what the command line asks for.
 ///

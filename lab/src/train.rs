@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::Module;
+use candle_optim::Spec;
 use serde::Serialize;
 
 use super::data::{Dataset, Rows};
 use super::model::{Network, Objective};
-use crate::Spec;
 use crate::random::torch::Generator;
 
 /// How to train, whichever the optimizer.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use candle_optim::rules::REGISTRY;
+
 use super::minimize::FUNCTIONS;
-use crate::rules::REGISTRY;
 
 /// What `list` prints.
 pub fn text() -> String {

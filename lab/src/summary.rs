@@ -1,6 +1,7 @@
 //! `summary.json`: what was run, with what, and what came out.
 
 use anyhow::Result;
+use candle_optim::Spec;
 use serde_json::{Map, Value, json};
 
 use super::cli::{MinimizeArgs, TrainArgs};
@@ -8,7 +9,6 @@ use super::data::Dataset;
 use super::minimize::Path;
 use super::parity::Pair;
 use super::train::Run;
-use crate::Spec;
 
 /// Versions of this program and of what its numbers depend on.
 pub fn versions() -> Value {
@@ -26,8 +26,8 @@ pub fn versions() -> Value {
 
 fn settings(spec: &Spec) -> Map<String, Value> {
     let value = |value| match value {
-        crate::params::Value::Real(x) => json!(x),
-        crate::params::Value::Flag(x) => json!(x),
+        candle_optim::params::Value::Real(x) => json!(x),
+        candle_optim::params::Value::Flag(x) => json!(x),
     };
     spec.resolved().map(|(key, x)| (key.to_owned(), value(x))).collect()
 }

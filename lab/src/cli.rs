@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use candle_core::{DType, Device};
+use candle_optim::{Error, Spec};
 use clap::{Args, Parser, Subcommand};
 
 use super::data::Circles;
 use super::minimize::Function;
-use crate::{Error, Spec};
+use super::unknown;
 
 /// Optimizers for Candle, compared.
 ///
@@ -196,7 +197,7 @@ impl FromStr for Precision {
     fn from_str(text: &str) -> Result<Self, Error> {
         let all = [DType::F32, DType::F64, DType::BF16, DType::F16];
         let named = all.into_iter().find(|dtype| dtype.as_str() == text);
-        named.map(Self).ok_or_else(|| Error::unknown("number type", text, all.map(|dtype| dtype.as_str())))
+        named.map(Self).ok_or_else(|| unknown("number type", text, all.map(|dtype| dtype.as_str())))
     }
 }
 
@@ -215,7 +216,7 @@ impl FromStr for Place {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let unknown = || Error::unknown("device", text, ["cpu", "cuda", "cuda:N", "metal"]);
+        let unknown = || unknown("device", text, ["cpu", "cuda", "cuda:N", "metal"]);
         match text.split_once(':') {
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "cuda" => Ok(Self::Cuda(0)),

@@ -2,10 +2,10 @@
 
 use anyhow::{Context, Result};
 use candle_core::DType;
+use candle_optim::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::train::{Run, Settings};
-use crate::Spec;
 
 /// PyTorch's curves of the chapter's experiment; `data/README.md` says how they were made.
 const REFERENCE: &str = include_str!("../../data/reference.csv");
@@ -70,7 +70,8 @@ pub fn with_candle(specs: &[Spec], runs: &[Run]) -> Vec<Pair> {
 /// Whether `theirs` is Candle's version of `ours`: what Candle's has no key for must have its default in ours.
 fn are_twins(ours: &Spec, theirs: &Spec) -> bool {
     let named = theirs.params().name().strip_prefix("candle-") == Some(ours.params().name());
-    let default = |key: &str| crate::spec::entry(ours.params().name()).ok().and_then(|e| (e.defaults)().get(key));
+    let default =
+        |key: &str| candle_optim::spec::entry(ours.params().name()).ok().and_then(|e| (e.defaults)().get(key));
     named && ours.resolved().all(|(key, value)| Some(value) == theirs.params().get(key).or_else(|| default(key)))
 }
 

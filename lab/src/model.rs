@@ -1,9 +1,9 @@
 //! The network: fully connected layers with ReLU between them, from PyTorch's initial weights.
 
-use candle_core::{D, DType, Device, Result, Tensor, Var};
+use candle_core::{D, DType, Device, Result, Storage, Tensor, Var, WithDType};
 use candle_nn::Module;
+use candle_optim::nn::{Activation, Dense, Mlp, bce_with_logits, cross_entropy};
 
-use crate::nn::{Activation, Dense, Mlp, bce_with_logits, cross_entropy, locked, on_floats, widen_half};
 use crate::random::torch::Generator;
 
 /// A network and the variables it is made of.
@@ -95,11 +95,11 @@ impl Objective {
         Ok(match self {
             Self::Binary => {
                 let logits = logits.to_device(&Device::Cpu)?.contiguous()?;
-                let logits = widen_half([&logits])?.map_or(logits, |[wide]| wide);
-                on_floats!("hits", logits.dtype(), R => {
-                    let told = |(&logit, &class): (&R, &u32)| u32::from((logit > 0.) == (class == 1));
-                    locked(&logits).values::<R>()?.iter().zip(classes).map(told).sum::<u32>() as usize
-                })
+                match logits.dtype() {
+                    DType::F64 => told::<f64>(&logits, classes)?,
+                    // Half precision widens without loss.
+                    _ => told::<f32>(&logits.to_dtype(DType::F32)?, classes)?,
+                }
             }
             Self::MultiClass(_) => {
                 let told: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
@@ -107,4 +107,16 @@ impl Objective {
             }
         })
     }
+}
+
+/// How many logits, which lie in order on the CPU, are above zero where the class is 1 and nowhere else.
+fn told<T: WithDType>(logits: &Tensor, classes: &[u32]) -> Result<usize> {
+    let (storage, layout) = logits.storage_and_layout();
+    let values = match (&*storage, layout.contiguous_offsets()) {
+        (Storage::Cpu(storage), Some((start, end))) => &storage.as_slice::<T>()?[start..end],
+        _ => candle_core::bail!("expected a contiguous tensor on the CPU"),
+    };
+    let zero = T::zero();
+    let told = |(&logit, &class): (&T, &u32)| u32::from((logit > zero) == (class == 1));
+    Ok(values.iter().zip(classes).map(told).sum::<u32>() as usize)
 }

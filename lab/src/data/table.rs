@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Rows;
-use crate::Error;
+use crate::unknown;
 
 /// A table of numbers with a class each.
 pub(super) struct Table {
@@ -31,7 +31,7 @@ pub(super) fn read(path: &Path, target: &str) -> Result<Table> {
     let columns: Vec<String> = reader.headers()?.iter().map(Into::into).collect();
     check_header(&columns, &name.to_string())?;
     if !columns.iter().any(|column| column == target) {
-        bail!("{name}, line 1: {}", Error::unknown("target column", target, columns))
+        bail!("{name}, line 1: {}", unknown("target column", target, columns))
     }
 
     let (mut x, mut labels) = (vec![], vec![]);

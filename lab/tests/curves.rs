@@ -1,13 +1,14 @@
 //! Whole trainings against PyTorch: data, weights, network, loss, backward pass and optimizer together.
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device};
-use candle_optim::lab::data::{Circles, Dataset};
-use candle_optim::lab::minimize::{Function, minimize};
-use candle_optim::lab::train::{Epoch, Run, Settings, train};
+use candle_optim_lab::data::{Circles, Dataset};
+use candle_optim_lab::minimize::{Function, minimize};
+use candle_optim_lab::train::{Epoch, Run, Settings, train};
 use common::{fixture, largest, path, spec};
 
 /// Two correct programs differ by how they round sums, in f64 this little.

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench step -- [options of candle-optim bench]`
 
-use candle_optim::lab::{cli::Cli, run};
+use candle_optim_lab::{cli::Cli, run};
 use clap::Parser;
 
 fn main() -> anyhow::Result<()> {

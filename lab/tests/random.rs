@@ -1,11 +1,12 @@
 //! NumPy's and PyTorch's random streams, and the data made from them: the same bits from the same seed.
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use candle_core::Tensor;
-use candle_optim::lab::data::{Circles, Dataset, Rows, make_circles, stratified_split};
-use candle_optim::random::numpy::RandomState;
-use candle_optim::random::torch::Generator;
+use candle_optim_lab::data::{Circles, Dataset, Rows, make_circles, stratified_split};
+use candle_optim_lab::random::numpy::RandomState;
+use candle_optim_lab::random::torch::Generator;
 use common::{fixture, floats, indices, path};
 
 /// Compares what went through the C library's `sin`, `cos` or `log`. They differ by an ulp between libraries and, in

@@ -1,5 +1,6 @@
 //! The program as a user runs it: files, messages and exit codes.
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;
@@ -8,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use candle_core::{DType, Device};
-use candle_optim::lab::data::{Circles, Dataset};
-use candle_optim::lab::train::{Settings, train};
 use candle_optim::rules::REGISTRY;
+use candle_optim_lab::data::{Circles, Dataset};
+use candle_optim_lab::train::{Settings, train};
 use common::{path, spec};
 use serde_json::Value;
 use tempfile::TempDir;

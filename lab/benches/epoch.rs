@@ -10,8 +10,8 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{AdamW, Module, Optimizer, ParamsAdamW, SGD, VarBuilder, VarMap, linear, loss, seq};
 use candle_optim::Spec;
-use candle_optim::lab::data::{Circles, Dataset, Rows};
-use candle_optim::lab::train::{Settings, train};
+use candle_optim_lab::data::{Circles, Dataset, Rows};
+use candle_optim_lab::train::{Settings, train};
 use serde_json::json;
 
 // As in the program. Candle, which allocates every tensor anew, gains from it too.
