@@ -7,22 +7,30 @@
 //
 // An allocation ends at a page that cannot be touched, and what lies between its last byte and that page is checked after
 // every launch. A kernel that leaves its memory fails as on a GPU, but that there a later call may be the one to tell.
-// What a GPU would leave unset is NaN.
+// What a GPU would leave unset is NaN. Threads that share memory run in no order that one would expect, and all must come to
+// a barrier, else the launch fails.
+
+// Of longjmp it would forbid what we do with it: to go from stack to stack.
+#undef _FORTIFY_SOURCE
 
 #include <dlfcn.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <map>
 #include <mutex>
 #include <sstream>
 #include <string>
+#include <utility>
+#include <vector>
 
 using Pointer = unsigned long long;
 enum Result {
@@ -34,6 +42,7 @@ enum Result {
     NOT_FOUND = 500,
     ILLEGAL_ADDRESS = 700,
     MISALIGNED_ADDRESS = 716,
+    LAUNCH_FAILED = 719,
 };
 
 namespace {
@@ -136,6 +145,126 @@ int copy(void* to, const void* from, size_t size) {
 // One kernel at a time; a signal while it runs is an error of its own.
 std::mutex running;
 thread_local sigjmp_buf* in_kernel = nullptr;
+
+// The threads of blocks with barriers. A stack carries threads one after the other, until one waits: it keeps the stack, and
+// the others go on upon the next one. So threads that never wait cost no more than a call each.
+//
+// Their order is shuffled, and turned around at each barrier and in each block: what relies on an order must come to grief.
+class Threads {
+    static constexpr size_t STACK = 64 * PAGE;
+    struct Stack {
+        unsigned char* memory = nullptr;
+        bool begun = false, waits = false;
+        jmp_buf at;
+    };
+    // They stay for the next launch.
+    std::deque<Stack> stacks;
+    Stack* current = nullptr;
+    jmp_buf scheduler;
+    std::vector<unsigned> order;
+    size_t started = 0, waiting = 0;
+    bool backwards = false;
+    unsigned barrier = 0;
+    void (*threads)(void*) = nullptr;
+    void* of = nullptr;
+
+    [[noreturn]] static void fail() { siglongjmp(*in_kernel, LAUNCH_FAILED); }
+
+    // Back to the scheduler, until that comes back. ucontext only begins a stack: its switches are system calls.
+    void leave(bool waits) {
+        current->waits = waits;
+        if (_setjmp(current->at) == 0) _longjmp(scheduler, 1);
+    }
+
+    static void begin();
+
+    // Whether a thread on it waits; else there is none left to start.
+    bool resume(size_t index) {
+        if (index == stacks.size()) {
+            void* memory = mmap(nullptr, PAGE + STACK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (memory == MAP_FAILED) fail();
+            stacks.emplace_back().memory = static_cast<unsigned char*>(memory) + PAGE;
+            mprotect(stacks.back().memory, STACK, PROT_READ | PROT_WRITE);
+        }
+        current = &stacks[index];
+        if (_setjmp(scheduler) == 0) {
+            if (current->begun) _longjmp(current->at, 1);
+            current->begun = true;
+            ucontext_t context;
+            getcontext(&context);
+            context.uc_stack.ss_sp = current->memory;
+            context.uc_stack.ss_size = STACK;
+            context.uc_link = nullptr;
+            makecontext(&context, begin, 0);
+            setcontext(&context);
+        }
+        return current->waits;
+    }
+
+public:
+    // A launch that failed has left stacks in the middle of something.
+    void launch(unsigned block) {
+        for (Stack& stack : stacks) stack.begun = stack.begun && !stack.waits && &stack != current;
+        current = nullptr;
+        backwards = false;
+        if (order.size() == block) return;
+        order.resize(block);
+        unsigned random = 1;
+        for (unsigned i = 0; i < block; ++i) {
+            random = random * 1664525 + 1013904223;
+            order[i] = i;
+            std::swap(order[i], order[(random >> 16) % (i + 1)]);
+        }
+    }
+
+    void block(void (*run)(void*), void* argument) {
+        threads = run;
+        of = argument;
+        started = waiting = 0;
+        while (resume(waiting)) {}
+        for (bool turned = true; waiting != 0; turned = !turned) {
+            // Some wait for others that are gone.
+            if (waiting != order.size()) fail();
+            waiting = 0;
+            for (size_t i = 0; i < order.size(); ++i) resume(turned ? order.size() - 1 - i : i);
+        }
+        current = nullptr;
+        backwards = !backwards;
+    }
+
+    unsigned next() {
+        if (started == order.size()) return order.size();
+        const size_t i = started++;
+        return order[backwards ? order.size() - 1 - i : i];
+    }
+
+    void wait(unsigned place) {
+        if (waiting++ == 0) barrier = place;
+        if (barrier != place) fail();
+        leave(true);
+    }
+} block_threads;
+
+void Threads::begin() {
+    for (;;) {
+        block_threads.threads(block_threads.of);
+        block_threads.leave(false);
+    }
+}
+
+// As device.h has it.
+struct Driver {
+    void (*block)(void (*threads)(void*), void* of);
+    unsigned (*next)();
+    void (*barrier)(unsigned place);
+};
+const Driver driver = {
+    [](void (*threads)(void*), void* of) { block_threads.block(threads, of); },
+    [] { return block_threads.next(); },
+    [](unsigned place) { block_threads.wait(place); },
+};
+using Kernel = void (*)(void** args, unsigned grid, unsigned block, const Driver*);
+
 struct sigaction previous[NSIG];
 
 void fault(int signal, siginfo_t*, void*) {
@@ -144,7 +273,7 @@ void fault(int signal, siginfo_t*, void*) {
     sigaction(signal, &previous[signal], nullptr);
 }
 
-int run(void (*kernel)(void**, unsigned, unsigned), void** args, unsigned grid, unsigned block) {
+int run(Kernel kernel, void** args, unsigned grid, unsigned block) {
     static const bool installed = [] {
         struct sigaction action = {};
         action.sa_sigaction = fault;
@@ -153,13 +282,15 @@ int run(void (*kernel)(void**, unsigned, unsigned), void** args, unsigned grid, 
         return true;
     }();
     (void)installed;
+    block_threads.launch(block);
     sigjmp_buf here;
     const int signal = sigsetjmp(here, 1);
     if (signal == 0) {
         in_kernel = &here;
-        kernel(args, grid, block);
+        kernel(args, grid, block, &driver);
     }
     in_kernel = nullptr;
+    if (signal == LAUNCH_FAILED) return LAUNCH_FAILED;
     // The trap of -fsanitize=alignment.
     if (signal == SIGILL) return MISALIGNED_ADDRESS;
     return signal == 0 && memory.intact() ? SUCCESS : ILLEGAL_ADDRESS;
@@ -175,6 +306,7 @@ const char* text_of(int error, bool name) {
         case NOT_FOUND: return name ? "CUDA_ERROR_NOT_FOUND" : "named symbol not found";
         case ILLEGAL_ADDRESS: return name ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "an illegal memory access was encountered";
         case MISALIGNED_ADDRESS: return name ? "CUDA_ERROR_MISALIGNED_ADDRESS" : "misaligned address";
+        case LAUNCH_FAILED: return name ? "CUDA_ERROR_LAUNCH_FAILED" : "unspecified launch failure";
         default: return name ? "CUDA_ERROR_NOT_SUPPORTED" : "the mock does not do this";
     }
 }
@@ -283,7 +415,7 @@ int cuLaunchKernel(
     if (gx == 0 || bx == 0 || bx > 1024 || gy != 1 || gz != 1 || by != 1 || bz != 1) return INVALID_VALUE;
     std::lock_guard guard(running);
     ++memory.launches;
-    return run(reinterpret_cast<void (*)(void**, unsigned, unsigned)>(function), args, gx, bx);
+    return run(reinterpret_cast<Kernel>(function), args, gx, bx);
 }
 
 }  // extern "C"

@@ -29,12 +29,16 @@ constexpr char COMPILER[] =
     "-w -shared -fPIC -Wl,-Bsymbolic ";
 
 int compile(Program& program) {
-    // Each kernel under a name and a type that the driver can call.
+    // Each kernel under a name and a type that the driver can call. Where no thread shares anything, they run in a plain loop.
+    const auto has = [&](const char* word) { return program.source.find(word) != std::string::npos; };
+    const bool blocks = has("__shared__") || has("__syncthreads");
+    const std::string run = blocks ? "mock_run_blocks(" : "mock_run(", driver = blocks ? ", d" : "";
     std::string text = device_h + ("\n#line 1 \"kernel.cu\"\n" + program.source) + "\n";
     const std::regex kernel("extern\\s+\"C\"\\s+__global__\\s+void\\s+(?:__launch_bounds__\\s*\\([^)]*\\)\\s+)?(\\w+)\\s*\\(");
     for (std::sregex_iterator it(program.source.begin(), program.source.end(), kernel), end; it != end; ++it) {
         const std::string name = (*it)[1];
-        text += "extern \"C\" void mock_" + name + "(void** a, unsigned g, unsigned b) { mock_run(" + name + ", a, g, b); }\n";
+        text += "extern \"C\" void mock_" + name + "(void** a, unsigned g, unsigned b, const mock_driver* d) { ";
+        text += run + name + ", a, g, b" + driver + "); }\n";
     }
 
     char folder[] = "/tmp/mock-XXXXXX";
