@@ -8,6 +8,7 @@ read is made by tests/fixtures/make.py, which builds on the functions here.
 
 import csv
 import platform
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,9 +120,18 @@ OPTIMIZERS = {
 def parse_spec(spec):
     """`adam:lr=0.01,amsgrad=true` -> ("adam", {"lr": 0.01, "amsgrad": True})."""
     name, _, options = spec.partition(":")
-    words = {"true": True, "false": False}
     pairs = (option.split("=") for option in options.split(",") if option)
-    return name, {k: words[v] if v in words else float(v) for k, v in pairs}
+    return name, {key: parse_value(text) for key, text in pairs}
+
+
+def parse_value(text):
+    """A truth value, nothing, a number, or else a word."""
+    words = {"true": True, "false": False, "none": None}
+    if text in words:
+        return words[text]
+    with suppress(ValueError):
+        return float(text)
+    return text
 
 
 def build_optimizer(spec, params, lr=None):
