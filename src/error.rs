@@ -1,6 +1,8 @@
-//! Everything that can be wrong with what a user asks of an optimizer.
+//! The errors of this crate.
 
-/// An error of this crate. Each names the input, its value, and what is allowed.
+use crate::hyper::Field;
+
+/// An error of this crate. Its message names the input, the value, and what is allowed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,76 +13,93 @@ pub enum Error {
         what: String,
         /// As the user wrote it.
         given: String,
-        /// All that exist.
+        /// What exists: all, or the most similar.
         allowed: Vec<String>,
     },
-    /// A key that stands twice in one spec.
-    #[error("'{key}' is given twice in '{spec}'")]
-    Repeated {
-        /// The key.
-        key: String,
-        /// The whole spec.
-        spec: String,
-    },
-    /// A spec that does not have the form `NAME[:KEY=VALUE[,KEY=VALUE]...]`.
-    #[error("'{spec}' is not an optimizer: {why}; write NAME[:KEY=VALUE[,KEY=VALUE]...], e.g. adam:lr=0.01,beta1=0.9")]
+    /// A spec or a pattern that cannot be read.
+    #[error("cannot read '{text}': {why}")]
     Syntax {
-        /// The whole spec.
-        spec: String,
+        /// The whole text.
+        text: String,
         /// What is wrong with it.
         why: String,
     },
     /// A hyperparameter outside its range, or not of its type.
     #[error("{optimizer}: {key} = {value} is not allowed: it must be {allowed}")]
     Value {
-        /// Name of the optimizer.
-        optimizer: String,
-        /// Name of the hyperparameter.
-        key: String,
+        /// The name of the optimizer.
+        optimizer: &'static str,
+        /// The name of the hyperparameter.
+        key: &'static str,
         /// As given.
         value: String,
         /// What is allowed.
         allowed: String,
     },
-    /// Hyperparameters that do not go together.
-    #[error("{optimizer}: {reason}")]
+    /// Two inputs that contradict each other.
+    #[error("{what}: {why}")]
     Conflict {
-        /// Name of the optimizer.
-        optimizer: String,
+        /// The input.
+        what: String,
         /// What does not go together, and what is allowed.
-        reason: String,
+        why: String,
     },
-    /// A gradient that does not fit its parameter.
-    #[error("the gradient of parameter {index} is {gradient}, but the parameter is {parameter}")]
-    Gradient {
-        /// Position of the parameter in the list the optimizer was made from.
-        index: usize,
-        /// Shape, type and device of the gradient.
-        gradient: String,
-        /// Shape, type and device of the parameter.
-        parameter: String,
-    },
-    /// A parameter that an optimizer cannot take.
-    #[error("parameter {index} {why}")]
-    Parameter {
-        /// Position in the list.
-        index: usize,
+    /// A variable that an optimizer cannot move, or a gradient that does not fit its variable.
+    #[error("variable '{name}' {why}")]
+    Variable {
+        /// Its name.
+        name: String,
         /// What is wrong with it.
         why: String,
     },
-    /// An error of Candle's own.
+    /// A state of another optimizer.
+    #[error("the state does not fit: {0}")]
+    State(String),
+    /// A file that cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    File {
+        /// Where it is.
+        path: std::path::PathBuf,
+        /// The system's error.
+        error: std::io::Error,
+    },
+    /// An error of Candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
+/// The result type of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
 impl Error {
     pub(crate) fn unknown<S: Into<String>>(what: &str, given: &str, allowed: impl IntoIterator<Item = S>) -> Self {
-        let allowed = allowed.into_iter().map(Into::into).collect();
+        let mut allowed: Vec<String> = allowed.into_iter().map(Into::into).collect();
+        if allowed.len() > MANY {
+            allowed.sort_by(|a, b| likeness(given, b).total_cmp(&likeness(given, a)));
+            allowed.truncate(MANY);
+            allowed.push("..".into());
+        }
         Self::Unknown { what: what.into(), given: given.into(), allowed }
+    }
+
+    pub(crate) fn value(optimizer: &'static str, field: Field) -> Self {
+        Self::Value { optimizer, key: field.key, value: field.value.to_string(), allowed: field.allowed() }
+    }
+
+    pub(crate) fn conflict(what: &str, why: impl Into<String>) -> Self {
+        Self::Conflict { what: what.into(), why: why.into() }
+    }
+
+    pub(crate) fn file(path: &std::path::Path, error: std::io::Error) -> Self {
+        Self::File { path: path.into(), error }
+    }
+
+    pub(crate) fn variable(name: &str, why: impl Into<String>) -> Self {
+        Self::Variable { name: name.into(), why: why.into() }
     }
 }
 
-/// For functions whose signature is Candle's.
+/// Lets `?` work in functions that return Candle's result.
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
         match error {
@@ -90,22 +109,15 @@ impl From<Error> for candle_core::Error {
     }
 }
 
-/// This crate's result.
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+/// An error lists at most this many names, the most similar first.
+const MANY: usize = 20;
 
-fn suggestion(given: &str, allowed: &[String]) -> String {
-    nearest(given, allowed.iter().map(String::as_str))
-        .map_or_else(String::new, |name| format!(" (did you mean '{name}'?)"))
+fn likeness(a: &str, b: &str) -> f64 {
+    strsim::normalized_damerau_levenshtein(a, b)
 }
 
-/// The allowed name most like `given`, if one is like it at all.
-pub fn nearest<'a>(given: &str, allowed: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Half of the letters right: 'f23' still suggests 'f32'.
-    const ALIKE: f64 = 0.5;
-    allowed
-        .into_iter()
-        .map(|name| (strsim::normalized_damerau_levenshtein(&given.to_lowercase(), &name.to_lowercase()), name))
-        .filter(|(likeness, _)| *likeness >= ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
+fn suggestion(given: &str, allowed: &[String]) -> String {
+    let nearest = allowed.iter().max_by(|a, b| likeness(given, a).total_cmp(&likeness(given, b)));
+    let alike = nearest.filter(|name| likeness(given, name) >= 0.5);
+    alike.map_or_else(String::new, |name| format!(" (did you mean '{name}'?)"))
 }

@@ -1,40 +1,59 @@
-//! Optimizers for [Candle](candle_core), each verified against PyTorch, each a single pass over memory.
+//! Optimizers for [Candle](candle_core), each verified against PyTorch or its authors' code, each a single pass over memory.
 //!
-//! They implement [`candle_nn::Optimizer`], so that a training loop changes in one line; the README has it.
-//!
-//! | module | what |
+//! | you want | use |
 //! |---|---|
-//! | [`rules`] | one optimizer a file, and the registry |
-//! | [`optimizer`] | [`Optim`], which holds parameters and state; [`DynOptimizer`] for programs that choose at run time |
-//! | [`spec`] | optimizers named in a line: `adamw:lr=0.01,weight_decay=0.1` |
-//! | [`nn`] | layers and losses with their own backward pass |
-//! | [`rule`], [`real`] | how an optimizer is written: one function, generic over its number type |
+//! | to replace Candle's AdamW or SGD in a line | [`AdamW`], [`Sgd`] and the like: [`DropIn`]s, which implement [`candle_nn::Optimizer`] |
+//! | parameter groups, schedules, clipping, checkpoints | [`NamedVars`], [`Group`], [`Optim`] |
+//! | an optimizer named at run time | [`Spec`]: `adamw:lr=0.01,weight_decay=0.1` |
+//! | to write an optimizer | [`hyper!`] with [`rule!`] and [`Rule`](rule::Rule), or [`Algorithm`] for a method of whole tensors |
+//! | layers and losses with their own backward pass | [`nn`] |
 
 #![warn(missing_docs)]
 // Launching a kernel is the one thing that is not safe.
 #![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
 #![cfg_attr(feature = "cuda", deny(unsafe_code))]
 
+pub mod algorithm;
+mod drop_in;
+mod engine;
 mod error;
-mod fused;
+mod group;
+pub mod hyper;
 pub mod nn;
-pub mod optimizer;
-pub mod params;
+mod optim;
+pub mod optimizers;
 pub mod real;
 pub mod rule;
-pub mod rules;
-pub mod spec;
+pub mod schedule;
+mod spec;
+mod state_dict;
+mod swap;
+mod vars;
 
 /// The README's examples, compiled and run as tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-pub use error::{Error, Result, nearest};
-pub use optimizer::{DynOptimizer, Optim};
-pub use rules::adam::{Adam, ParamsAdam};
-pub use rules::adamw::{AdamW, ParamsAdamW};
-pub use rules::momentum::{Momentum, ParamsMomentum};
-pub use rules::rmsprop::{ParamsRmsProp, RmsProp};
-pub use rules::sgd::{ParamsSgd, Sgd};
-pub use spec::Spec;
+pub use algorithm::{Algorithm, Clock, Method, Slot, Slots, State};
+pub use candle_nn::Optimizer;
+pub use drop_in::DropIn;
+// No `Result`: with candle_core's, two globs would make the name ambiguous.
+pub use error::Error;
+pub use group::Group;
+pub use optim::{Optim, Outcome};
+pub use optimizers::*;
+pub use schedule::{Cosine, LinearWarmup, Ramp, ReduceOnPlateau, Schedule};
+pub use spec::{Registry, Spec};
+pub use swap::Swapped;
+pub use vars::NamedVars;
+
+/// The imports of an optimizer's page.
+pub mod prelude {
+    pub use crate::algorithm::{Algorithm, Clock, Slot, Slots, State};
+    pub use crate::error::Result;
+    pub use crate::real::Real;
+    pub use crate::rule::{Elementwise, Rule, Zero, ema};
+    pub use crate::{DropIn, hyper, rule, words};
+    pub use candle_core::Tensor;
+}

@@ -1,171 +1,198 @@
-//! An optimizer named in a line: `NAME[:KEY=VALUE[,KEY=VALUE]...]`, e.g. `sgd:lr=0.1,momentum=0.9,nesterov=true`.
+//! Optimizers chosen at run time: `NAME[:KEY=VALUE[,KEY=VALUE]...]`, e.g. `sgd:lr=0.1,momentum=0.9,nesterov=true`.
+//!
+//! Every optimizer takes `maximize=true`. A wrapper names its base: `lookahead:k=4,base=adamw,base_lr=0.1`. The default
+//! base is the first optimizer of the registry.
 
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::{DType, Var};
-
+use crate::algorithm::{Algorithm, Method};
 use crate::error::{Error, Result};
-use crate::optimizer::{Build, DynOptimizer};
-use crate::params::{Params, Value};
-use crate::rules::{Entry, REGISTRY};
+use crate::hyper::{Runs, Value};
 
-/// An optimizer with its hyperparameters, as text and as values. Displays as it was given.
-///
-/// ```
-/// use candle_optim::Spec;
-///
-/// let spec: Spec = "adamw:lr=0.01,weight_decay=0.1".parse()?;
-/// assert_eq!(spec.params().lr(), 0.01);
-/// assert_eq!("adamv".parse::<Spec>().unwrap_err().to_string().lines().count(), 1);
-/// # Ok::<(), candle_optim::Error>(())
-/// ```
-#[derive(Debug)]
+/// An optimizer with its hyperparameters, read from text. It prints all hyperparameters, given or default, and the printed
+/// text reads back to the same optimizer.
+#[derive(Clone, Debug)]
 pub struct Spec {
+    method: Method,
     text: String,
-    given: Vec<&'static str>,
-    params: Box<dyn Build>,
-}
-
-impl FromStr for Spec {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let (name, pairs) = match text.split_once(':') {
-            Some((name, pairs)) => (name, pairs.split(',').collect()),
-            None => (text, vec![]),
-        };
-        let syntax = |why: String| Error::Syntax { spec: text.into(), why };
-        if name.is_empty() {
-            return Err(syntax("the name is missing".into()));
-        }
-        let mut params = (entry(name)?.defaults)();
-        let mut given = vec![];
-        for pair in pairs {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| syntax(format!("'{pair}' is not of the form KEY=VALUE")))?;
-            let field = params.fields().iter().find(|field| field.key == key).ok_or_else(|| {
-                Error::unknown(&format!("key of {name}"), key, params.fields().iter().map(|field| field.key))
-            })?;
-            if given.contains(&field.key) {
-                return Err(Error::Repeated { key: key.into(), spec: text.into() });
-            }
-            let parsed = field.allowed.parse(value).ok_or_else(|| Error::Value {
-                optimizer: name.into(),
-                key: key.into(),
-                value: value.into(),
-                allowed: field.allowed.to_string(),
-            })?;
-            params.set(key, parsed);
-            given.push(field.key);
-        }
-        params.validate()?;
-        Ok(Self { text: text.into(), given, params })
-    }
-}
-
-/// The optimizer of this name.
-pub fn entry(name: &str) -> Result<&'static Entry> {
-    REGISTRY
-        .iter()
-        .find(|entry| entry.name == name)
-        .ok_or_else(|| Error::unknown("optimizer", name, REGISTRY.iter().map(|entry| entry.name)))
+    has_lr: bool,
 }
 
 impl Spec {
-    /// The hyperparameters.
-    pub fn params(&self) -> &dyn Params {
-        &*self.params
+    /// The algorithms and the direction.
+    pub fn method(&self) -> &Method {
+        &self.method
     }
 
-    /// Uses `lr` if the spec set none.
+    /// The text as given.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// All hyperparameters, given or default, under the keys of a spec: those of a base as `base_KEY`.
+    pub fn resolved(&self) -> Vec<(String, Value)> {
+        self.outermost().1
+    }
+
+    /// The name of the outermost algorithm, and all pairs.
+    fn outermost(&self) -> (&'static str, Vec<(String, Value)>) {
+        let mut pairs = vec![];
+        let name = resolve(&self.method.chain, "", &mut pairs);
+        (name, pairs)
+    }
+
+    /// Sets the learning rate if the text did not. It never changes a wrapper, whose learning rate is `base_lr`.
     pub fn or_lr(mut self, lr: f64) -> Self {
-        if !self.given.contains(&"lr") {
-            self.params.set_lr(lr);
+        if let ([alone], false) = (&mut self.method.chain[..], self.has_lr) {
+            alone.assign("lr", lr.into());
         }
         self
     }
-
-    /// All hyperparameters with their values, given or default.
-    pub fn resolved(&self) -> impl Iterator<Item = (&'static str, Value)> {
-        self.params.fields().iter().filter_map(|field| Some((field.key, self.params.get(field.key)?)))
-    }
-
-    /// The optimizer that steps `vars`.
-    pub fn build(&self, vars: Vec<Var>) -> Result<Box<dyn DynOptimizer>> {
-        self.build_with(vars, None)
-    }
-
-    /// The optimizer that steps `vars`, its state of type `state_dtype` as in
-    /// [`Optim::with_state_dtype`](crate::Optim::with_state_dtype).
-    pub fn build_with(&self, vars: Vec<Var>, state_dtype: Option<DType>) -> Result<Box<dyn DynOptimizer>> {
-        self.params.build(vars, state_dtype)
-    }
-
-    /// The CUDA kernel with which it steps parameters of type `dtype`.
-    ///
-    /// # Errors
-    /// One of Candle's own optimizers, or types it cannot step.
-    pub fn cuda_source(&self, dtype: DType, state_dtype: Option<DType>) -> Result<String> {
-        self.params.cuda_source(dtype, state_dtype)
-    }
-
-    /// Bytes of state it keeps for each parameter of type `dtype`.
-    pub fn state_bytes(&self, dtype: DType, state_dtype: Option<DType>) -> usize {
-        self.params.state_bytes(dtype, state_dtype)
-    }
 }
 
-impl Clone for Spec {
-    fn clone(&self) -> Self {
-        Self { text: self.text.clone(), given: self.given.clone(), params: self.params.boxed() }
+impl From<Spec> for Method {
+    fn from(spec: Spec) -> Self {
+        spec.method
     }
 }
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.text)
+        let (name, pairs) = self.outermost();
+        let mut pairs: Vec<_> = pairs.into_iter().map(|(key, value)| format!("{key}={}", value.text())).collect();
+        if self.method.maximize {
+            pairs.push("maximize=true".into());
+        }
+        let colon = if pairs.is_empty() { "" } else { ":" };
+        write!(f, "{name}{colon}{}", pairs.join(","))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(text: &str) -> String {
-        text.parse::<Spec>().unwrap_err().to_string()
+/// Collects the pairs of all algorithms, with a prefix for those of a base. Returns the name of the outermost.
+fn resolve(chain: &[Box<dyn Algorithm>], prefix: &str, pairs: &mut Vec<(String, Value)>) -> &'static str {
+    let (outer, base) = match chain {
+        [base @ .., outer] if outer.runs() == Some(Runs::After) => (outer, base),
+        [outer, base @ ..] => (outer, base),
+        [] => unreachable!("a method has an algorithm"),
+    };
+    pairs.extend(outer.fields().iter().map(|field| (format!("{prefix}{}", field.key), field.value)));
+    if !base.is_empty() {
+        let at = pairs.len();
+        let name = resolve(base, &format!("{prefix}base_"), pairs);
+        pairs.insert(at, (format!("{prefix}base"), Value::Word(name)));
     }
+    outer.name()
+}
 
-    #[test]
-    fn what_is_not_given_keeps_its_default() {
-        let spec: Spec = "sgd:momentum=0.9,nesterov=true".parse().unwrap();
-        let values: Vec<_> = spec.or_lr(0.5).resolved().map(|(key, value)| format!("{key}={value}")).collect();
-        let expected = "lr=0.5 momentum=0.9 dampening=0 nesterov=true weight_decay=0 maximize=false";
-        assert_eq!(values.join(" "), expected);
-        let spec: Spec = "adam:lr=1e-4".parse().unwrap();
-        assert_eq!(spec.or_lr(0.5).params().lr(), 1e-4);
+/// Reads an optimizer of this crate. [`Registry::parse`] also reads others.
+impl FromStr for Spec {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        Registry::default().parse(text)
     }
+}
 
-    #[test]
-    fn every_mistake_is_named_with_what_is_allowed() {
-        for (text, parts) in [
-            ("adm", &["unknown optimizer 'adm'", "did you mean 'adam'", "rmsprop"][..]),
-            ("", &["the name is missing"]),
-            ("adam:", &["'' is not of the form KEY=VALUE"]),
-            ("adam:beta=0.9", &["unknown key of adam 'beta'", "did you mean 'beta", "eps"]),
-            ("adam:lr=0.1,lr=0.2", &["'lr' is given twice"]),
-            ("adam:lr=-1", &["lr = -1", "at least 0"]),
-            ("adam:lr=nan", &["lr = nan", "finite"]),
-            ("adam:lr=inf", &["lr = inf", "finite"]),
-            ("adam:lr=fast", &["lr = fast"]),
-            ("adam:beta2=1", &["beta2 = 1", "not including, 1"]),
-            ("adam:amsgrad=1", &["amsgrad = 1", "true or false"]),
-            ("sgd:nesterov=true", &["sgd: nesterov needs momentum"]),
-        ] {
-            for part in parts {
-                assert!(error(text).contains(part), "{text}: {}", error(text));
-            }
-            assert_eq!(error(text).lines().count(), 1);
+/// The optimizers that a spec may name. The default has all of this crate.
+#[derive(Debug)]
+pub struct Registry(pub(crate) Vec<fn() -> Box<dyn Algorithm>>);
+
+impl Default for Registry {
+    fn default() -> Self {
+        crate::optimizers::registry()
+    }
+}
+
+impl Registry {
+    /// Adds an optimizer.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn register<A: Algorithm + Default>(&mut self) -> Result<()> {
+        let name = A::default().name();
+        if self.names().any(|known| known == name) {
+            return Err(Error::conflict(name, "is registered already"));
         }
+        self.0.push(entry::<A>());
+        Ok(())
     }
+
+    /// All optimizers with their defaults, in order of registration.
+    pub fn all(&self) -> impl Iterator<Item = Box<dyn Algorithm>> {
+        self.0.iter().map(|make| make())
+    }
+
+    /// The names, in order of registration.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.all().map(|algorithm| algorithm.name())
+    }
+
+    /// A Markdown table of all optimizers.
+    pub fn markdown(&self) -> String {
+        let mut table = "| optimizer | what it is | keys and defaults | source |\n|---|---|---|---|\n".to_string();
+        for algorithm in self.all() {
+            let keys: Vec<_> = algorithm.fields().iter().map(|field| format!("`{field}`")).collect();
+            let (name, summary, source) = (algorithm.name(), algorithm.summary(), algorithm.source());
+            table += &format!("| `{name}` | {summary} | {} | {source} |\n", keys.join(" "));
+        }
+        table
+    }
+
+    /// Reads a spec.
+    ///
+    /// # Errors
+    /// An unknown name or key, a value that is not allowed, or a key given twice.
+    pub fn parse(&self, text: &str) -> Result<Spec> {
+        let (name, list) = text.split_once(':').unwrap_or((text, ""));
+        let syntax = |pair: &str, why: &str| Error::Syntax { text: text.into(), why: format!("'{pair}' {why}") };
+        let (mut pairs, mut given, mut maximize) = (vec![], vec![], false);
+        for pair in list.split(',').filter(|_| text.contains(':')) {
+            let (key, value) = pair.split_once('=').ok_or_else(|| syntax(pair, "is not of the form KEY=VALUE"))?;
+            let (key, value) = (key.trim(), value.trim());
+            if given.contains(&key) {
+                return Err(syntax(pair, "is given twice"));
+            }
+            given.push(key);
+            match key {
+                "maximize" => {
+                    maximize = value.parse().map_err(|_| syntax(pair, "is not allowed: it must be true or false"))?
+                }
+                _ => pairs.push((key, value)),
+            }
+        }
+        let chain = self.chain(name.trim(), &pairs, &syntax)?;
+        Ok(Spec { method: Method { chain, maximize }, text: text.into(), has_lr: given.contains(&"lr") })
+    }
+
+    fn chain(
+        &self,
+        name: &str,
+        pairs: &[(&str, &str)],
+        syntax: &impl Fn(&str, &str) -> Error,
+    ) -> Result<Vec<Box<dyn Algorithm>>> {
+        let known = self.all().find(|algorithm| algorithm.name() == name);
+        let mut outer = known.ok_or_else(|| Error::unknown("optimizer", name, self.names()))?;
+        let (mut base, mut of_base) = (self.names().next().unwrap_or_default(), vec![]);
+        for &(key, value) in pairs {
+            match (outer.runs(), key, key.strip_prefix("base_")) {
+                (Some(_), "base", _) => base = value,
+                (Some(_), _, Some(key)) => of_base.push((key, value)),
+                _ => {
+                    let more: &[_] = if outer.runs().is_some() { &["base", "maximize"] } else { &["maximize"] };
+                    let field = outer.field(key).ok_or_else(|| outer.unknown(key, more))?;
+                    let why = || format!("is not allowed: it must be {}", field.allowed());
+                    let parsed = Value::parse(value, field.words);
+                    outer.set(key, parsed.ok_or_else(|| syntax(&format!("{key}={value}"), &why()))?)?;
+                }
+            }
+        }
+        outer.validate()?;
+        let mut chain = if outer.runs().is_some() { self.chain(base, &of_base, syntax)? } else { vec![] };
+        chain.insert(if outer.runs() == Some(Runs::After) { chain.len() } else { 0 }, outer);
+        Ok(chain)
+    }
+}
+
+pub(crate) fn entry<A: Algorithm + Default>() -> fn() -> Box<dyn Algorithm> {
+    || Box::new(A::default())
 }

@@ -170,7 +170,7 @@ fn a_model_trains_in_half_precision_and_with_half_precision_state() {
             let x = var(5, &[96, 4], dtype).as_detached_tensor();
             let classes = x.to_dtype(DType::F32).unwrap().narrow(1, 0, 3).unwrap().argmax(1).unwrap();
             let loss = || cross_entropy(&last.forward(&hidden.forward(&x)?)?, &classes);
-            let mut optimizer = spec("adamw:lr=0.01").build_with(vec![w1, b1, w2, b2], Some(state)).unwrap();
+            let mut optimizer = common::optim_with(&spec("adamw:lr=0.01"), &[w1, b1, w2, b2], Some(state));
             for _ in 0..200 {
                 optimizer.step(&loss().unwrap().backward().unwrap()).unwrap();
             }

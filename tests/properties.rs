@@ -3,9 +3,12 @@
 mod common;
 
 use candle_core::{DType, Tensor, Var};
-use candle_optim::Spec;
-use candle_optim::rules::REGISTRY;
-use common::{all_specs, bits, device, floats, gradients, normals, our_specs, spec, tensor, var};
+use candle_optim::rule::Span;
+use candle_optim::{Group, NamedVars, Optim, Spec};
+use common::{
+    accepts, all_bits, all_specs, bits, chain, copy, device, elementwise, evaluates, floats, gradients, has_kernel,
+    largest, named, normals, optim, optim_with, shape, spec, state, step, tensor, var,
+};
 
 const STEPS: u64 = 5;
 const DTYPES: [DType; 4] = [DType::F64, DType::F32, DType::BF16, DType::F16];
@@ -15,11 +18,20 @@ fn stream(n: usize, dtype: DType) -> (Var, Vec<Tensor>) {
     (var(&normals(0, n), dtype), (1..=STEPS).map(|step| tensor(&normals(step, n), dtype)).collect())
 }
 
+/// The same, in a shape that the optimizer steps.
+fn stream_for(spec: &Spec, n: usize, dtype: DType) -> (Var, Vec<Tensor>) {
+    shaped(stream(n, dtype), &shape(spec, n, 3))
+}
+
+fn shaped((p, steps): (Var, Vec<Tensor>), dims: &[usize]) -> (Var, Vec<Tensor>) {
+    (copy(&p.reshape(dims).unwrap()), map(&steps, |step| step.reshape(dims)))
+}
+
 /// Steps `vars` along all `gradients`; each step has one for every variable.
 fn run(spec: &Spec, vars: &[Var], steps: &[Vec<Tensor>]) {
-    let mut optimizer = spec.build(vars.to_vec()).unwrap();
-    for step in steps {
-        optimizer.step(&gradients(vars.iter().zip(step.iter().cloned()))).unwrap();
+    let mut optim = optim(spec, vars);
+    for along in steps {
+        step(&mut optim, vars.iter().zip(along.iter().cloned())).unwrap();
     }
 }
 
@@ -34,27 +46,42 @@ fn map(tensors: &[Tensor], f: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -
     tensors.iter().map(|tensor| f(tensor).unwrap()).collect()
 }
 
-fn copy(var: &Var) -> Var {
-    Var::from_tensor(&var.as_detached_tensor().copy().unwrap()).unwrap()
+/// Whether every variable counts its own steps.
+fn counts_alone(spec: &Spec) -> bool {
+    chain(spec).iter().all(|algorithm| algorithm.clock() == Span::Tensor && !algorithm.steps_all())
 }
 
-fn is_candles(spec: &Spec) -> bool {
-    spec.params().name().starts_with("candle-")
+/// Whether a step computes the loss again, so that it knows more than a gradient.
+fn closes(spec: &Spec) -> bool {
+    chain(spec).iter().any(|algorithm| algorithm.evaluates())
+}
+
+/// Optimizers in which the learning rate of a step does not scale that step, and why.
+const LR_IS_NO_FACTOR: [(&str, &str); 1] =
+    [("rprop", "it is the first step size; later ones follow from signs, and never reach 0")];
+
+fn lr_is_a_factor(spec: &Spec) -> bool {
+    chain(spec).iter().all(|algorithm| LR_IS_NO_FACTOR.iter().all(|(name, _)| *name != algorithm.name()))
 }
 
 #[test]
 fn a_learning_rate_of_zero_leaves_parameters_alone() {
     for spec in all_specs() {
-        for dtype in DTYPES {
-            let (p, steps) = stream(33, dtype);
-            let mut optimizer = spec.build(vec![p.clone()]).unwrap();
-            optimizer.set_learning_rate(0.);
-            assert_eq!(optimizer.learning_rate(), 0.);
-            let before = bits(&p);
-            for step in steps {
-                optimizer.step(&gradients([(&p, step)])).unwrap();
-                assert_eq!(bits(&p), before, "{spec} {dtype:?}");
+        // The average of equal weights may round.
+        let averages = chain(&spec).iter().any(|algorithm| !algorithm.weight_copies().is_empty());
+        for (dtype, epsilon) in DTYPES.into_iter().zip([2e-16, 1.2e-7, 8e-3, 1e-3]) {
+            let (p, steps) = stream_for(&spec, 33, dtype);
+            let mut optim = optim(&spec, [&p]);
+            optim.set(0, "lr", 0.).unwrap();
+            assert_eq!(optim.lr(0).unwrap(), 0.);
+            let before = floats(&p);
+            for along in steps {
+                step(&mut optim, [(&p, along)]).unwrap();
             }
+            let moved = largest(floats(&p).iter().zip(before).map(|(p, before)| (p - before) / before));
+            let allowed = if averages { STEPS as f64 * epsilon } else { 0. };
+            assert!(moved <= allowed || !lr_is_a_factor(&spec), "{} {dtype:?}: {moved:e}", spec.text());
+            assert!(moved > 0. || lr_is_a_factor(&spec) || dtype != DType::F64, "{} needs no excuse", spec.text());
         }
     }
 }
@@ -62,29 +89,28 @@ fn a_learning_rate_of_zero_leaves_parameters_alone() {
 #[test]
 fn elements_do_not_know_their_neighbors() {
     const N: usize = 1025; // past the end of a vector, and of a block of half-precision numbers
-    for spec in all_specs() {
+    for spec in all_specs().iter().filter(|spec| elementwise(spec)) {
         for dtype in DTYPES {
             let (p, steps) = stream(N, dtype);
-            let whole = end(&spec, &p, &steps);
+            let whole = end(spec, &p, &steps);
 
-            // An empty tensor is an error in Candle's own, and has no place on a GPU.
-            let smallest = usize::from(is_candles(&spec) || !device().is_cpu());
-            for n in [smallest, 1, 31, 32, 33] {
+            // An empty tensor has no place on a GPU.
+            for n in [usize::from(!device().is_cpu()), 1, 31, 32, 33] {
                 let (p, steps) = stream(n, dtype);
-                assert_eq!(end(&spec, &p, &steps), whole[..n], "{spec} {dtype:?}: the first {n}");
+                assert_eq!(end(spec, &p, &steps), whole[..n], "{} {dtype:?}: the first {n}", spec.text());
             }
 
             let halves = |t: &Tensor| vec![t.narrow(0, 0, 400).unwrap(), t.narrow(0, 400, N - 400).unwrap()];
-            let parts = halves(&stream(N, dtype).0).iter().map(|t| Var::from_tensor(t).unwrap()).collect::<Vec<_>>();
-            run(&spec, &parts, &steps.iter().map(halves).collect::<Vec<_>>());
-            assert_eq!([bits(&parts[0]), bits(&parts[1])].concat(), whole, "{spec} {dtype:?}: split in two");
+            let parts: Vec<Var> = halves(&stream(N, dtype).0).iter().map(copy).collect();
+            run(spec, &parts, &steps.iter().map(halves).collect::<Vec<_>>());
+            assert_eq!(all_bits(&parts).concat(), whole, "{} {dtype:?}: split in two", spec.text());
 
             let order: Vec<u32> = (0..N as u32).map(|i| (i * 7) % N as u32).collect();
-            let order = Tensor::new(order, device()).unwrap();
+            let order = Tensor::new(order, p.device()).unwrap();
             let permuted = |t: &Tensor| t.index_select(&order, 0);
             let p = Var::from_tensor(&permuted(&stream(N, dtype).0).unwrap()).unwrap();
             let ends: Vec<u64> = order.to_vec1::<u32>().unwrap().iter().map(|&i| whole[i as usize]).collect();
-            assert_eq!(end(&spec, &p, &map(&steps, permuted)), ends, "{spec} {dtype:?}: permuted");
+            assert_eq!(end(spec, &p, &map(&steps, permuted)), ends, "{} {dtype:?}: permuted", spec.text());
         }
     }
 }
@@ -92,30 +118,98 @@ fn elements_do_not_know_their_neighbors() {
 #[test]
 fn many_elements_are_stepped_as_few() {
     const COPIES: usize = 150; // enough for several threads
-    for spec in our_specs() {
+    for spec in all_specs().iter().filter(|spec| elementwise(spec)) {
         for dtype in DTYPES {
             let (p, steps) = stream(1025, dtype);
-            let one = end(&spec, &copy(&p), &steps);
+            let one = end(spec, &copy(&p), &steps);
 
             let large = Var::from_tensor(&p.repeat(COPIES).unwrap()).unwrap();
-            let whole = end(&spec, &large, &map(&steps, |step| step.repeat(COPIES)));
-            assert!(whole.chunks(1025).all(|part| part == one), "{spec} {dtype:?}: one large tensor");
+            let whole = end(spec, &large, &map(&steps, |step| step.repeat(COPIES)));
+            assert!(whole.chunks(1025).all(|part| part == one), "{} {dtype:?}: one large tensor", spec.text());
 
             let many: Vec<Var> = (0..COPIES).map(|_| copy(&p)).collect();
-            run(&spec, &many, &steps.iter().map(|step| vec![step.clone(); COPIES]).collect::<Vec<_>>());
-            assert!(many.iter().all(|p| bits(p) == one), "{spec} {dtype:?}: many tensors");
+            run(spec, &many, &steps.iter().map(|step| vec![step.clone(); COPIES]).collect::<Vec<_>>());
+            assert!(many.iter().all(|p| bits(p) == one), "{} {dtype:?}: many tensors", spec.text());
         }
     }
 }
 
 #[test]
-fn shape_does_not_matter() {
+fn threads_and_the_order_of_variables_change_no_bit() {
+    // Up to several blocks of a sum, and more than one thread steps alone.
+    const SIZES: [usize; 5] = [1, 4095, 4096, 4097, 300_000];
+    let pools = [1, 2, 5].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap());
+    // Neighbors have sums of different sizes, and each order puts others first.
+    let orders = [[0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 0, 4, 1, 3]];
+    for spec in all_specs().iter().filter(|spec| has_kernel(spec)) {
+        let tensors = |step: u64, dtype| SIZES.map(|n| tensor(&normals(step, n), dtype));
+        for (dtype, state_dtype) in [(DType::F32, None), (DType::F32, Some(DType::BF16)), (DType::F64, None)] {
+            if elementwise(spec) && dtype == DType::F64 {
+                continue; // as F32
+            }
+            let steps: Vec<_> = (1..=3).map(|step| tensors(step, dtype)).collect();
+            let run = |(pool, order): (&rayon::ThreadPool, [usize; 5])| {
+                let vars: Vec<Var> = tensors(0, dtype).iter().map(copy).collect();
+                let ordered: Vec<Var> = order.iter().map(|at| vars[*at].clone()).collect();
+                let mut optim = optim_with(spec, &ordered, state_dtype);
+                for along in &steps {
+                    let given = gradients(vars.iter().zip(along.iter().cloned()));
+                    pool.install(|| optim.step(&given)).unwrap();
+                }
+                all_bits(&vars)
+            };
+            let ends: Vec<_> = pools.iter().zip(orders).map(run).collect();
+            assert!(ends.iter().all(|end| *end == ends[0]), "{} {dtype:?} {state_dtype:?}", spec.text());
+        }
+    }
+}
+
+/// A method of whole tensors computes on Candle's operations.
+#[test]
+fn threads_change_no_bit_of_whole_tensors() {
+    for spec in all_specs().iter().filter(|spec| !has_kernel(spec)) {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let vars = [(0, 96 * 64), (1, 31 * 160)].map(|(seed, n)| (seed, tensor(&normals(seed, n), DType::F32)));
+            let vars = vars.map(|(seed, start)| copy(&start.reshape(([96, 31][seed as usize], ())).unwrap()));
+            let mut optim = optim(spec, &vars);
+            for seed in 2..5 {
+                let along = vars
+                    .iter()
+                    .map(|p| (p, tensor(&normals(seed, p.elem_count()), DType::F32).reshape(p.shape()).unwrap()));
+                pool.install(|| step(&mut optim, along)).unwrap();
+            }
+            all_bits(&vars)
+        };
+        assert_eq!(run(1), run(4), "{}", spec.text());
+    }
+}
+
+/// Names decide, not the order in which variables are listed.
+#[test]
+fn variables_are_known_by_name() {
     for spec in all_specs() {
-        for shape in [&[][..], &[1], &[4, 6], &[2, 1, 3, 4]] {
-            let (p, steps) = stream(shape.iter().product(), DType::F32);
-            let shaped = Var::from_tensor(&p.reshape(shape).unwrap()).unwrap();
-            let along = map(&steps, |step| step.reshape(shape));
-            assert_eq!(end(&spec, &shaped, &along), end(&spec, &p, &steps), "{spec} {shape:?}");
+        let run = |order: [usize; 3]| {
+            let vars = [5, 3, 4].map(|n| stream_for(&spec, 3 * n, DType::F64));
+            let listed = order.map(|at| (["a", "b", "c"][at].to_string(), vars[at].0.clone()));
+            let mut optim = Optim::new(vec![Group::new(listed.to_vec(), spec.clone())]).unwrap();
+            for at in 0..STEPS as usize {
+                step(&mut optim, vars.iter().map(|(var, steps)| (var, steps[at].clone()))).unwrap();
+            }
+            (all_bits(&vars.map(|(var, _)| var)), state(&optim))
+        };
+        assert_eq!(run([0, 1, 2]), run([2, 0, 1]), "{}", spec.text());
+    }
+}
+
+#[test]
+fn shape_does_not_matter() {
+    let shapes = [&[][..], &[1], &[4, 6], &[2, 1, 3, 4]];
+    for spec in all_specs().iter().filter(|spec| shapes.iter().all(|dims| accepts(spec, dims))) {
+        for dims in shapes {
+            let (p, steps) = stream(dims.iter().product(), DType::F32);
+            let (dented, along) = shaped((p.clone(), steps.clone()), dims);
+            assert_eq!(end(spec, &dented, &along), end(spec, &p, &steps), "{} {dims:?}", spec.text());
         }
     }
 }
@@ -128,52 +222,52 @@ fn gradients_may_lie_in_memory_in_any_way() {
         ("within a larger tensor", |g| Tensor::cat(&[g, g, g], 0)?.narrow(0, 5, 5)),
         ("every second column", |g| Tensor::stack(&[g, &g.neg()?], 2)?.narrow(2, 0, 1)?.squeeze(2)),
     ];
-    for spec in our_specs() {
+    for spec in all_specs().iter().filter(|spec| !closes(spec)) {
         for dtype in DTYPES {
-            let (p, steps) = stream(35, dtype);
-            let p = Var::from_tensor(&p.reshape((5, 7)).unwrap()).unwrap();
-            let steps = map(&steps, |step| step.reshape((5, 7)));
-            let contiguous = end(&spec, &copy(&p), &steps);
+            let (p, steps) = shaped(stream(35, dtype), &[5, 7]);
+            let contiguous = end(spec, &copy(&p), &steps);
             for (name, layout) in layouts {
-                assert_eq!(end(&spec, &copy(&p), &map(&steps, layout)), contiguous, "{spec} {dtype:?}: {name}");
+                assert_eq!(end(spec, &copy(&p), &map(&steps, layout)), contiguous, "{} {dtype:?}: {name}", spec.text());
             }
         }
         // As `backward` makes one: the gradient of a sum is a single number, broadcast.
-        let (p, ones) = (var(&[1., 2., 3.], DType::F32), tensor(&[1.; 3], DType::F32));
-        let expected = end(&spec, &copy(&p), &[ones]);
-        spec.build(vec![p.clone()]).unwrap().step(&p.sum_all().unwrap().backward().unwrap()).unwrap();
-        assert_eq!(bits(&p), expected, "{spec}");
+        let dims = shape(spec, 3, 3);
+        let p = copy(&tensor(&[1., 2., 3.], DType::F32).reshape(&dims[..]).unwrap());
+        let expected = end(spec, &copy(&p), &[p.ones_like().unwrap()]);
+        optim(spec, [&p]).step(&p.sum_all().unwrap().backward().unwrap()).unwrap();
+        assert_eq!(bits(&p), expected, "{}", spec.text());
     }
 }
 
 #[test]
 fn a_parameter_may_be_its_own_gradient() {
-    for spec in our_specs() {
+    for spec in all_specs().iter().filter(|spec| !closes(spec)) {
         for dtype in DTYPES {
-            let (p, q) = (var(&[1., -2., 3.], dtype), var(&[1., -2., 3.], dtype));
-            let mut optimizers = [&p, &q].map(|var| spec.build(vec![var.clone()]).unwrap());
+            let start = tensor(&[1., -2., 3.], dtype).reshape(&shape(spec, 3, 3)[..]).unwrap();
+            let (p, q) = (copy(&start), copy(&start));
+            let mut optims = [&p, &q].map(|var| optim(spec, [var]));
             for _ in 0..3 {
-                optimizers[0].step(&gradients([(&p, p.as_detached_tensor())])).unwrap();
-                optimizers[1].step(&gradients([(&q, q.copy().unwrap())])).unwrap();
+                optims[0].step(&gradients([(&p, p.as_detached_tensor())])).unwrap();
+                optims[1].step(&gradients([(&q, q.copy().unwrap())])).unwrap();
             }
-            assert_eq!(bits(&p), bits(&q), "{spec} {dtype:?}");
+            assert_eq!(bits(&p), bits(&q), "{} {dtype:?}", spec.text());
         }
     }
 }
 
 #[test]
 fn half_precision_is_stepped_in_f32_and_rounded_once() {
-    for spec in our_specs() {
+    // One that computes the loss again sees the rounded parameters in between, and so do the algorithms of a chain.
+    for spec in all_specs().iter().filter(|spec| !closes(spec) && chain(spec).len() == 1) {
         for dtype in [DType::BF16, DType::F16] {
-            let (p, steps) = stream(1100, dtype);
+            let (p, steps) = stream_for(spec, 1101, dtype);
             let wide = Var::from_tensor(&p.to_dtype(DType::F32).unwrap()).unwrap();
-            let mut half = spec.build(vec![p.clone()]).unwrap();
-            let mut full = spec.build(vec![wide.clone()]).unwrap();
+            let (mut half, mut full) = (optim(spec, [&p]), optim(spec, [&wide]));
             for step in steps {
                 full.step(&gradients([(&wide, step.to_dtype(DType::F32).unwrap())])).unwrap();
                 half.step(&gradients([(&p, step)])).unwrap();
                 let rounded = wide.to_dtype(dtype).unwrap();
-                assert_eq!(bits(&p), bits(&rounded), "{spec} {dtype:?}");
+                assert!(bits(&p) == bits(&rounded), "{} {dtype:?}", spec.text());
                 wide.set(&rounded.to_dtype(DType::F32).unwrap()).unwrap();
             }
         }
@@ -195,136 +289,188 @@ fn adamw_without_decay_is_adam() {
 
 #[test]
 fn maximizing_is_minimizing_along_the_negative_gradient() {
-    let maximizing = our_specs().into_iter().filter(|spec| spec.to_string().contains("maximize=true"));
-    for maximize in maximizing {
-        let minimize = spec(&maximize.to_string().replace("maximize=true", "maximize=false"));
-        let (p, steps) = stream(33, DType::F64);
-        let expected = end(&minimize, &copy(&p), &map(&steps, Tensor::neg));
-        assert_eq!(end(&maximize, &p, &steps), expected, "{maximize}");
+    for spec in all_specs() {
+        let (p, steps) = stream_for(&spec, 33, DType::F64);
+        let run = |p: &Var, maximize: bool, steps: &[Tensor]| {
+            let group = Group::new(NamedVars::numbered([p.clone()]), spec.clone()).maximize(maximize);
+            let mut optim = Optim::new(vec![group]).unwrap();
+            for along in steps {
+                step(&mut optim, [(p, along.clone())]).unwrap();
+            }
+            bits(p)
+        };
+        let expected = run(&copy(&p), false, &map(&steps, Tensor::neg));
+        assert_eq!(run(&copy(&p), true, &steps), expected, "{}", spec.text());
+        assert_eq!(end(&spec, &copy(&p), &steps) == expected, spec.method().maximizes(), "{}", spec.text());
     }
 }
 
 #[test]
 fn a_missing_gradient_is_no_step() {
-    for spec in all_specs() {
-        let [(a, steps), (b, _)] = [stream(33, DType::F32), stream(33, DType::F32)];
-        let mut optimizer = spec.build(vec![a.clone(), b.clone()]).unwrap();
-        for step in &steps {
+    for spec in all_specs().iter().filter(|spec| counts_alone(spec)) {
+        let [(a, steps), (b, _)] = [(); 2].map(|()| stream_for(spec, 33, DType::F32));
+        let mut optim = optim(spec, [&a, &b]);
+        for along in &steps {
             let before = bits(&b);
-            optimizer.step(&gradients([(&a, step.clone())])).unwrap();
-            optimizer.step(&gradients([])).unwrap();
-            assert_eq!(bits(&b), before, "{spec}");
-            optimizer.step(&gradients([(&b, step.clone())])).unwrap();
+            step(&mut optim, [(&a, along.clone())]).unwrap();
+            step(&mut optim, []).unwrap();
+            assert!(bits(&b) == before, "{}", spec.text());
+            step(&mut optim, [(&b, along.clone())]).unwrap();
         }
-        // Candle's AdamW counts the steps of all parameters together.
-        if !is_candles(&spec) {
-            let alone = end(&spec, &stream(33, DType::F32).0, &steps);
-            assert_eq!([bits(&a), bits(&b)], [alone.clone(), alone], "{spec}");
+        let alone = end(spec, &stream_for(spec, 33, DType::F32).0, &steps);
+        assert!(bits(&a) == alone && bits(&b) == alone, "{}", spec.text());
+    }
+}
+
+/// State starts where the variable has its first gradient: copies of weights copy what they are then, and a clock of the
+/// variable starts then, too. A clock of the group has counted.
+#[test]
+fn a_late_first_gradient_starts_the_state_then() {
+    for spec in all_specs() {
+        let [(a, steps), (b, _)] = [(); 2].map(|()| stream_for(&spec, 33, DType::F64));
+        let mut optim = Optim::new(vec![Group::new(named(&[("a", &a), ("b", &b)]), spec.clone())]).unwrap();
+        let steps_all = chain(&spec).iter().any(|algorithm| algorithm.steps_all());
+        let group_clock = chain(&spec).iter().any(|algorithm| algorithm.clock() == Span::Group);
+        for along in &steps[..3] {
+            step(&mut optim, [(&a, along.clone())]).unwrap();
         }
+        let kept = state(&optim);
+        let names: Vec<&str> = chain(&spec).iter().flat_map(|algorithm| algorithm.state_names(b.dims())).collect();
+        for name in &names {
+            assert!(kept.contains_key(&format!("a.{name}")), "{} {name}", spec.text());
+            assert_eq!(kept.contains_key(&format!("b.{name}")), steps_all, "{} {name}", spec.text());
+        }
+        let count = |key: &str| floats(&optim.state_dict().unwrap()[key])[0];
+        let counted = if group_clock || steps_all { 3. } else { 0. };
+        assert_eq!([count("step"), count("a.step"), count("b.step")], [3., 3., counted], "{}", spec.text());
+
+        // Weights that are loaded late are those that are copied.
+        b.set(&(b.as_tensor() * 2.).unwrap()).unwrap();
+        let start = copy(&b);
+        let alone = copy(&b);
+        let mut fresh = Optim::new(vec![Group::new(named(&[("b", &alone)]), spec.clone())]).unwrap();
+        step(&mut optim, [(&b, steps[3].clone())]).unwrap();
+        step(&mut fresh, [(&alone, steps[3].clone())]).unwrap();
+        let state = optim.state_dict().unwrap();
+        for name in &names {
+            assert!(state.contains_key(&format!("b.{name}")), "{} {name}", spec.text());
+        }
+        if counts_alone(&spec) {
+            let of_b = |optim: &Optim| {
+                let state = common::state(optim);
+                state.into_iter().filter(|(key, _)| key.starts_with("b.")).collect::<Vec<_>>()
+            };
+            assert_eq!((bits(&b), of_b(&optim)), (bits(&alone), of_b(&fresh)), "{}", spec.text());
+        }
+        // An average that has taken one step from the copy is near it.
+        for name in chain(&spec).iter().flat_map(|algorithm| algorithm.weight_copies()) {
+            let sum = |values: &[f64]| values.iter().map(|x| x.abs()).sum::<f64>();
+            let (copied, start) = (floats(&state[&format!("b.{name}")]), floats(&start));
+            let away: Vec<f64> = copied.iter().zip(&start).map(|(copied, start)| copied - start).collect();
+            assert!(sum(&away) < 0.2 * sum(&start), "{} {name}: {} of {}", spec.text(), sum(&away), sum(&start));
+        }
+    }
+}
+
+/// All variables count every step, also one in which no variable has a gradient; their own numbers are the group's.
+#[test]
+fn a_clock_of_the_group() {
+    let of_group = |spec: &Spec| chain(spec).iter().any(|algorithm| algorithm.clock() == Span::Group);
+    let specs: Vec<Spec> = all_specs().into_iter().filter(of_group).collect();
+    assert!(!specs.is_empty());
+    for spec in specs {
+        let (a, steps) = stream_for(&spec, 33, DType::F64);
+        let b = copy(&a);
+        let mut optim = Optim::new(vec![Group::new(named(&[("a", &a), ("b", &b)]), spec.clone())]).unwrap();
+        step(&mut optim, [(&a, steps[0].clone()), (&b, steps[0].clone())]).unwrap();
+        for along in &steps[1..4] {
+            step(&mut optim, [(&a, along.clone())]).unwrap();
+        }
+        let state = state(&optim);
+        let memory = chain(&spec).iter().flat_map(|algorithm| algorithm.memory());
+        for name in memory.map(|(name, _)| name).chain(["step"]) {
+            assert_eq!(state[&format!("a.{name}")], state[&format!("b.{name}")], "{} {name}", spec.text());
+        }
+        assert_eq!(state["a.step"], state["step"], "{}", spec.text());
     }
 }
 
 #[test]
 fn a_zero_gradient_is_a_step() {
-    // Whether anything changes: not where neither past gradients nor the parameter itself have a say.
-    let cases = [
-        ("sgd", false),
-        ("sgd:weight_decay=0.1", true),
-        ("sgd:momentum=0.9", true),
-        ("momentum:beta=0", false),
-        ("momentum", true),
-        ("rmsprop", true),
-        ("adam", true),
-        ("adam:beta1=0", true),
-        ("adamw", true),
-        ("candle-sgd", false),
-        ("candle-adamw", true),
-    ];
-    for entry in REGISTRY {
-        assert!(cases.iter().any(|(text, _)| text.split(':').next() == Some(entry.name)), "{} is missing", entry.name);
-    }
-    for (text, counts) in cases {
-        let (p, mut steps) = stream(33, DType::F64);
-        let without = end(&spec(text), &copy(&p), &steps);
-        steps.insert(1, steps[0].zeros_like().unwrap());
-        let with = end(&spec(text), &p, &steps);
-        assert_eq!(with != without, counts, "{text}");
+    for spec in all_specs() {
+        let (p, steps) = stream_for(&spec, 33, DType::F64);
+        let mut optim = optim(&spec, [&p]);
+        step(&mut optim, [(&p, steps[0].clone())]).unwrap();
+        step(&mut optim, [(&p, steps[0].zeros_like().unwrap())]).unwrap();
+        let state = state(&optim);
+        assert_eq!((&state["step"], &state["0.step"].2), (&state["0.step"], &vec![2f64.to_bits()]), "{}", spec.text());
     }
 }
 
 #[test]
 fn nan_stays_in_its_element() {
-    for spec in all_specs() {
+    for spec in all_specs().iter().filter(|spec| elementwise(spec)) {
         for dtype in DTYPES {
             let (p, mut steps) = stream(33, dtype);
-            let clean = end(&spec, &copy(&p), &steps);
+            let clean = end(spec, &copy(&p), &steps);
             let mut values = floats(&steps[1]);
             values[7] = f64::NAN;
             steps[1] = tensor(&values, dtype);
-            for (i, (x, e)) in end(&spec, &p, &steps).into_iter().zip(clean).enumerate() {
-                assert!(if i == 7 { f64::from_bits(x).is_nan() } else { x == e }, "{spec} {dtype:?}: element {i}");
+            for (i, (x, e)) in end(spec, &p, &steps).into_iter().zip(clean).enumerate() {
+                assert!(
+                    if i == 7 { f64::from_bits(x).is_nan() } else { x == e },
+                    "{} {dtype:?}: element {i}",
+                    spec.text()
+                );
             }
         }
     }
 }
 
+/// Where all have the sign of zero, a rule of signs stands still.
 #[test]
-fn a_gradient_that_does_not_fit_changes_nothing() {
-    let misfits: [(&str, Tensor, &[&str]); 3] = [
-        ("shape", tensor(&[1.; 4], DType::F32), &["parameter 1", "F32 [4]", "F32 [2, 2]"]),
-        ("number of elements", tensor(&[1.; 3], DType::F32), &["parameter 1", "F32 [3]", "F32 [2, 2]"]),
-        ("type", tensor(&[1.; 4], DType::F64).reshape((2, 2)).unwrap(), &["parameter 1", "F64", "F32"]),
-    ];
-    let fresh = || [var(&[1., 2.], DType::F32), Var::ones((2, 2), DType::F32, device()).unwrap()];
-    let fitting = |vars: &[Var; 2]| {
-        let [a, b] = vars.each_ref().map(|var| (var.ones_like().unwrap() * 0.3).unwrap());
-        gradients([(&vars[0], a), (&vars[1], b)])
-    };
-    for spec in our_specs() {
-        for (what, misfit, parts) in &misfits {
-            let [untouched, stepped] = [fresh(), fresh()];
-            let build = |vars: &[Var; 2]| spec.build(vars.to_vec()).unwrap();
-            let (mut with, mut without) = (build(&stepped), build(&untouched));
-            for _ in 0..3 {
-                let before = stepped.each_ref().map(|var| bits(var));
-                let mixed = gradients([(&stepped[0], tensor(&[1., 1.], DType::F32)), (&stepped[1], misfit.clone())]);
-                let error = with.step(&mixed).unwrap_err().to_string();
-                assert!(parts.iter().all(|part| error.contains(part)), "{spec}, {what}: {error}");
-                assert_eq!(stepped.each_ref().map(|var| bits(var)), before, "{spec}, {what}");
-                // State and step counts show in the steps that follow.
-                with.step(&fitting(&stepped)).unwrap();
-                without.step(&fitting(&untouched)).unwrap();
-            }
-            assert_eq!(stepped.each_ref().map(|var| bits(var)), untouched.map(|var| bits(&var)), "{spec}, {what}");
+fn the_sign_of_zero_is_zero() {
+    for spec in all_specs().iter().filter(|spec| elementwise(spec) && counts_alone(spec)) {
+        for dtype in DTYPES {
+            let zeros = [0., -0.];
+            let p = var(&zeros, dtype);
+            end(spec, &p, &vec![tensor(&zeros, dtype); 3]);
+            assert_eq!(floats(&p), zeros, "{} {dtype:?}", spec.text());
         }
-    }
-}
-
-#[test]
-fn a_variable_that_is_listed_twice_is_an_error() {
-    for spec in our_specs() {
-        let (a, b) = (var(&[1.], DType::F32), var(&[1.], DType::F32));
-        let Err(error) = spec.build(vec![a.clone(), b, a]) else { panic!("{spec}") };
-        assert_eq!(error.to_string(), "parameter 2 is listed twice", "{spec}");
     }
 }
 
 #[test]
 fn the_learning_rate_counts_from_when_it_is_set() {
-    for spec in all_specs() {
-        let [(p, steps), (q, _)] = [stream(33, DType::F64), stream(33, DType::F64)];
-        let mut changed = spec.build(vec![p.clone()]).unwrap();
-        let mut usual = spec.build(vec![q.clone()]).unwrap();
-        changed.set_learning_rate(2. * spec.params().lr());
-        changed.set_learning_rate(spec.params().lr());
-        for (i, step) in steps.iter().enumerate() {
+    for spec in all_specs().iter().filter(|spec| lr_is_a_factor(spec)) {
+        let [(p, steps), (q, _)] = [(); 2].map(|()| stream_for(spec, 33, DType::F64));
+        let (mut changed, mut usual) = (optim(spec, [&p]), optim(spec, [&q]));
+        let lr = changed.lr(0).unwrap();
+        changed.set(0, "lr", 2. * lr).unwrap();
+        changed.set(0, "lr", lr).unwrap();
+        for (i, along) in steps.iter().enumerate() {
             if i == 3 {
-                changed.set_learning_rate(0.5);
-                assert_eq!(changed.learning_rate(), 0.5);
+                changed.set(0, "lr", 0.5 * lr).unwrap();
+                assert_eq!(changed.lr(0).unwrap(), 0.5 * lr);
             }
-            changed.step(&gradients([(&p, step.clone())])).unwrap();
-            usual.step(&gradients([(&q, step.clone())])).unwrap();
-            assert_eq!(bits(&p) == bits(&q), i < 3, "{spec}");
+            step(&mut changed, [(&p, along.clone())]).unwrap();
+            step(&mut usual, [(&q, along.clone())]).unwrap();
+            assert_eq!(bits(&p) == bits(&q), i < 3, "{} {i}", spec.text());
         }
+    }
+}
+
+/// The printed spec is the optimizer, also without the default learning rate.
+#[test]
+fn a_spec_prints_the_optimizer() {
+    for given in all_specs() {
+        let printed = spec(&given.to_string());
+        assert_eq!(printed.to_string(), given.to_string());
+        let (p, steps) = stream_for(&given, 33, DType::F64);
+        let q = copy(&p);
+        assert_eq!(end(&given, &p, &steps), end(&printed, &q, &steps), "{}", given.text());
+        let filled = spec(&given.clone().or_lr(0.7).to_string());
+        assert_eq!(filled.to_string(), given.clone().or_lr(0.7).to_string());
+        assert!(evaluates(&optim(&given, &[p])) == closes(&given));
     }
 }

@@ -2,13 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use candle_optim::Spec;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use serde::Serialize;
+
+use super::optimizer::Stepper;
+use super::twins::twin;
 
 /// What to step.
 #[derive(Clone, Debug)]
@@ -39,40 +42,76 @@ pub struct Measurement {
     /// The former as a share of the latter.
     pub share_of_plain: f64,
     /// Bytes of state for each parameter.
-    pub state_bytes_per_parameter: usize,
+    pub state_bytes_per_parameter: f64,
+}
+
+/// Whether a step computes the loss again, so that it has no time of its own.
+pub fn evaluates(spec: &Spec) -> bool {
+    spec.method().chain().iter().any(|algorithm| algorithm.evaluates())
 }
 
 /// Measures a step of the optimizer of `spec`.
 pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
     let Workload { parameters, tensors, dtype, device, .. } = workload;
     ensure!(parameters >= tensors, "--parameters is {parameters}, but must be at least --tensors, {tensors}");
+    ensure!(
+        !evaluates(spec),
+        "--optimizer '{}': its step computes the loss again, which would be measured too; allowed: optimizers that step from \
+         gradients alone",
+        spec.text()
+    );
     let size = parameters / tensors;
-    let vars: Vec<Var> = (0..*tensors).map(|_| Var::zeros(size, *dtype, device)).collect::<candle_core::Result<_>>()?;
-    let grads = gradients(&vars)?;
-    let mut optimizer = spec.build_with(vars, workload.state_dtype)?;
+    let dims = dims(spec, size)?;
+    // A group sorts its variables by name: they shall stay in the order of their memory.
+    let var = |i: usize| Ok((format!("{i:09}"), Var::zeros(&dims[..], *dtype, device)?));
+    let vars: Vec<_> = (0..*tensors).map(var).collect::<candle_core::Result<_>>()?;
+    let grads = gradients(vars.iter().map(|(_, var)| var))?;
+    let mut optimizer =
+        Stepper::new(spec, vars, workload.state_dtype).with_context(|| format!("--optimizer '{}'", spec.text()))?;
     let step = || {
-        optimizer.step(&grads)?;
+        optimizer.step_down(&grads)?;
         device.synchronize()
     };
 
-    let parameter = dtype.size_in_bytes();
-    let state_bytes_per_parameter = spec.state_bytes(*dtype, workload.state_dtype);
+    let state = state_bytes(spec, &dims, workload);
     // Parameter and state are read and written, the gradient is read.
-    let bytes = size * tensors * (3 * parameter + 2 * state_bytes_per_parameter);
+    let bytes = tensors * (size * 3 * dtype.size_in_bytes() + 2 * state);
     let [time, plain_time] = median_times([Box::new(step), plain_pass(bytes, device)?])?;
     let gigabytes_per_second = |time: f64| bytes as f64 / time / 1e9;
     Ok(Measurement {
-        optimizer: spec.to_string(),
+        optimizer: spec.text().into(),
         microseconds: time * 1e6,
         gigabytes_per_second: gigabytes_per_second(time),
         plain_gigabytes_per_second: gigabytes_per_second(plain_time),
         share_of_plain: plain_time / time,
-        state_bytes_per_parameter,
+        state_bytes_per_parameter: state as f64 / size as f64,
     })
 }
 
+/// The dimensions of variables of `size` elements: a vector, or for a method of matrices the one that is nearest to a square.
+fn dims(spec: &Spec, size: usize) -> Result<Vec<usize>> {
+    let vector = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
+    if spec.method().chain().iter().all(|algorithm| algorithm.accepts(&vector).is_ok()) || twin(spec).is_some() {
+        return Ok(vec![size]);
+    }
+    let rows = (1..=size.isqrt()).rev().find(|rows| size.is_multiple_of(*rows)).unwrap_or(1);
+    Ok(vec![rows, size / rows])
+}
+
+/// Bytes of state of one variable. Candle keeps it in the type of the parameters.
+fn state_bytes(spec: &Spec, dims: &[usize], workload: &Workload) -> usize {
+    let bytes = |dtype: DType, dims: &[usize]| dtype.size_in_bytes() * dims.iter().product::<usize>();
+    match twin(spec) {
+        Some(twin) => twin.state_names(dims).len() * bytes(workload.dtype, dims),
+        None => {
+            let state = spec.method().state(dims, workload.dtype, workload.state_dtype);
+            state.iter().map(|(_, dtype, dims)| bytes(*dtype, dims)).sum()
+        }
+    }
+}
+
 /// A gradient of ones for each variable.
-fn gradients(vars: &[Var]) -> Result<GradStore> {
+fn gradients<'a>(vars: impl Iterator<Item = &'a Var>) -> Result<GradStore> {
     let mut grads = Tensor::zeros((), DType::F32, &Device::Cpu)?.backward()?;
     for var in vars {
         let ones = Tensor::ones(var.shape(), var.dtype(), &Device::Cpu)?;

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::data::Circles;
 use super::minimize::Function;
+use super::optimizer::parse;
 use super::unknown;
 
 /// Optimizers for Candle, compared.
@@ -38,7 +39,7 @@ pub enum Command {
     /// Print the CUDA kernel of an optimizer
     Kernel(KernelArgs),
     /// List every optimizer with its hyperparameters and defaults, and every test function
-    List,
+    List(ListArgs),
 }
 
 /// Where results go and what is printed.
@@ -56,11 +57,11 @@ pub struct OutputArgs {
 #[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
     /// An optimizer, e.g. adam or sgd:lr=0.1,momentum=0.9; repeatable. `list` shows all
-    #[arg(long = "optimizer", value_name = "SPEC", default_values = CHAPTER)]
+    #[arg(long = "optimizer", value_name = "SPEC", value_parser = parse, default_values = CHAPTER)]
     pub optimizers: Vec<Spec>,
-    /// Learning rate of the optimizers that set none
-    #[arg(long, default_value = "0.01", value_parser = non_negative, allow_hyphen_values = true)]
-    pub lr: f64,
+    /// Learning rate of the optimizers that set none; without it, 0.01 for the chapter's and Candle's, for others their own
+    #[arg(long, value_parser = non_negative, allow_hyphen_values = true)]
+    pub lr: Option<f64>,
     /// Passes over the training rows
     #[arg(long, value_name = "N", default_value = "100", value_parser = count::<1, 10_000_000>, allow_hyphen_values = true)]
     pub epochs: usize,
@@ -114,6 +115,17 @@ const CHAPTER: [&str; 7] = ["sgd", "sgd:momentum=0.9", "rmsprop", "adam", "adamw
 /// The chapter's optimizers on a function of one number.
 const CHAPTER_MINIMIZE: [&str; 4] = ["sgd", "momentum", "rmsprop:alpha=0.9", "adam"];
 
+/// The specs with the learning rate that is `given`, or without it the `chapters` own where the optimizer is one of the
+/// chapter's. Neither changes one that the spec sets.
+pub fn with_lr(specs: &[Spec], given: Option<f64>, chapters: f64) -> Vec<Spec> {
+    let is_chapters = |name: &str| {
+        let mut all = CHAPTER.iter().chain(&CHAPTER_MINIMIZE);
+        all.any(|text| text.split(':').next() == Some(name))
+    };
+    let lr = |spec: &Spec| given.or_else(|| is_chapters(&spec.method().name()).then_some(chapters));
+    specs.iter().map(|spec| lr(spec).into_iter().fold(spec.clone(), Spec::or_lr)).collect()
+}
+
 /// Options of `minimize`; the defaults are the chapter's.
 #[derive(Args, Clone, Debug)]
 pub struct MinimizeArgs {
@@ -127,11 +139,11 @@ pub struct MinimizeArgs {
     #[arg(long, value_name = "N", default_value = "20", value_parser = count::<1, 10_000_000>, allow_hyphen_values = true)]
     pub steps: usize,
     /// An optimizer, e.g. momentum:beta=0.8; repeatable
-    #[arg(long = "optimizer", value_name = "SPEC", default_values = CHAPTER_MINIMIZE)]
+    #[arg(long = "optimizer", value_name = "SPEC", value_parser = parse, default_values = CHAPTER_MINIMIZE)]
     pub optimizers: Vec<Spec>,
-    /// Learning rate of the optimizers that set none
-    #[arg(long, default_value = "0.1", value_parser = non_negative, allow_hyphen_values = true)]
-    pub lr: f64,
+    /// Learning rate of the optimizers that set none; without it, 0.1 for the chapter's and Candle's, for others their own
+    #[arg(long, value_parser = non_negative, allow_hyphen_values = true)]
+    pub lr: Option<f64>,
     /// Where results go.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -140,8 +152,8 @@ pub struct MinimizeArgs {
 /// Options of `bench`.
 #[derive(Args, Clone, Debug)]
 pub struct BenchArgs {
-    /// An optimizer; repeatable. Without any, all of `list`
-    #[arg(long = "optimizer", value_name = "SPEC")]
+    /// An optimizer; repeatable. Without any, all of `list` but those that compute the loss again
+    #[arg(long = "optimizer", value_name = "SPEC", value_parser = parse)]
     pub optimizers: Vec<Spec>,
     /// Parameters to step
     #[arg(long, value_name = "N", default_value = "10000000", value_parser = count::<1, 10_000_000_000>, allow_hyphen_values = true)]
@@ -152,8 +164,8 @@ pub struct BenchArgs {
     /// Number type of the parameters: f32, f64, bf16 or f16
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
-    /// Number type of the state of our optimizers: f32 or bf16
-    #[arg(long, value_name = "DTYPE")]
+    /// Number type of the state of our optimizers: f32 or bf16; for parameters in f64 it is f64
+    #[arg(long, value_name = "DTYPE", value_parser = state_type)]
     pub state_dtype: Option<Precision>,
     /// Where to step: cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "cpu")]
@@ -167,14 +179,22 @@ pub struct BenchArgs {
 #[derive(Args, Clone, Debug)]
 pub struct KernelArgs {
     /// An optimizer, e.g. adamw or rmsprop:centered=true
-    #[arg(value_name = "SPEC")]
+    #[arg(value_name = "SPEC", value_parser = parse)]
     pub optimizer: Spec,
     /// Number type of the parameters: f32, f64, bf16 or f16
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
-    /// Number type of the state: f32 or bf16; f64 for parameters in f64
-    #[arg(long, value_name = "DTYPE")]
+    /// Number type of the state: f32 or bf16; for parameters in f64 it is f64
+    #[arg(long, value_name = "DTYPE", value_parser = state_type)]
     pub state_dtype: Option<Precision>,
+}
+
+/// Options of `list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// Print the optimizers as a Markdown table
+    #[arg(long)]
+    pub markdown: bool,
 }
 
 /// The defaults of a command's options.
@@ -195,10 +215,19 @@ impl FromStr for Precision {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let all = [DType::F32, DType::F64, DType::BF16, DType::F16];
-        let named = all.into_iter().find(|dtype| dtype.as_str() == text);
-        named.map(Self).ok_or_else(|| unknown("number type", text, all.map(|dtype| dtype.as_str())))
+        Self::among(&[DType::F32, DType::F64, DType::BF16, DType::F16], "number type", text)
     }
+}
+
+impl Precision {
+    fn among(all: &[DType], what: &str, text: &str) -> Result<Self, Error> {
+        let named = all.iter().find(|dtype| dtype.as_str() == text);
+        named.copied().map(Self).ok_or_else(|| unknown(what, text, all.iter().map(|dtype| dtype.as_str())))
+    }
+}
+
+fn state_type(text: &str) -> Result<Precision, Error> {
+    Precision::among(&[DType::F32, DType::BF16], "state type", text)
 }
 
 /// A device as it is named on the command line.

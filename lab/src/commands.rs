@@ -2,19 +2,21 @@
 
 use std::collections::HashSet;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device, Var};
 use candle_optim::Spec;
-use candle_optim::rules::REGISTRY;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use super::bench::{self, Workload};
-use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, defaults};
+use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, defaults, with_lr};
 use super::data::{Circles, Dataset};
 use super::minimize::minimize;
+use super::optimizer::{Stepper, parse};
 use super::output::Output;
 use super::plot::Figure;
 use super::train::{Settings, train};
+use super::twins::registry;
 use super::{list, parity, summary, tables};
 
 /// Runs what the command line asks for.
@@ -40,16 +42,24 @@ pub fn run(cli: Cli) -> Result<()> {
         Some(Command::Bench(args)) => run_bench(&args),
         Some(Command::Kernel(args)) => {
             let state_dtype = args.state_dtype.map(|dtype| dtype.0);
-            tables::print(args.optimizer.cuda_source(args.dtype.0, state_dtype)?.trim_end())
+            // Kernels depend on the rank alone; a vector has the lowest that all elementwise methods accept.
+            tables::print(args.optimizer.method().cuda_source(&[1], args.dtype.0, state_dtype)?.trim_end())
         }
-        Some(Command::List) => tables::print(list::text()),
+        Some(Command::List(args)) => {
+            let registry = registry()?;
+            tables::print(if args.markdown { registry.markdown() } else { list::text(&registry) }.trim_end())
+        }
     }
 }
 
 fn run_bench(args: &BenchArgs) -> Result<()> {
     check_distinct(&args.optimizers)?;
-    let all = || REGISTRY.iter().map(|entry| entry.name.parse()).collect::<Result<Vec<Spec>, _>>();
-    let specs = if args.optimizers.is_empty() { all()? } else { args.optimizers.clone() };
+    let specs = if args.optimizers.is_empty() {
+        let all = registry()?.names().map(parse).collect::<Result<Vec<Spec>, _>>()?;
+        all.into_iter().filter(|spec| !bench::evaluates(spec)).collect()
+    } else {
+        args.optimizers.clone()
+    };
     let workload = Workload {
         parameters: args.parameters,
         tensors: args.tensors,
@@ -60,10 +70,7 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
     let progress = progress_bar(specs.len() as u64, false);
     let mut measurements = vec![];
     for spec in &specs {
-        progress.set_message(spec.to_string());
-        // Candle's own keep their state in the parameters' type.
-        let ours = !spec.params().name().starts_with("candle-");
-        let workload = Workload { state_dtype: workload.state_dtype.filter(|_| ours), ..workload.clone() };
+        progress.set_message(spec.text().to_owned());
         measurements.push(bench::measure(spec, &workload)?);
         progress.inc(1);
     }
@@ -160,7 +167,17 @@ fn progress_bar(length: u64, quiet: bool) -> ProgressBar {
 fn check_distinct(specs: &[Spec]) -> Result<()> {
     let mut seen = HashSet::new();
     for spec in specs {
-        ensure!(seen.insert(spec.to_string()), "--optimizer '{spec}' is given twice");
+        ensure!(seen.insert(spec.text()), "--optimizer '{}' is given twice", spec.text());
+    }
+    Ok(())
+}
+
+/// Checks before any work that each optimizer can move variables of these dimensions.
+fn check_moves(specs: &[Spec], vars: &[(&str, &[usize])]) -> Result<()> {
+    for spec in specs {
+        let var = |&(name, dims): &(&str, &[usize])| Ok((name.to_owned(), Var::zeros(dims, DType::F32, &Device::Cpu)?));
+        let vars = vars.iter().map(var).collect::<Result<Vec<_>>>()?;
+        Stepper::new(spec, vars, None).with_context(|| format!("--optimizer '{}'", spec.text()))?;
     }
     Ok(())
 }
@@ -176,6 +193,7 @@ struct Training {
 impl Training {
     fn new(args: TrainArgs) -> Result<Self> {
         check_distinct(&args.optimizers)?;
+        check_moves(&args.optimizers, &[("0.weight", &[1, 1]), ("0.bias", &[1])])?;
         let dataset = match &args.data {
             Some(path) => Dataset::table(path, &args.target, args.test_size, args.seed)?,
             None => Dataset::circles(&args.circles(), args.test_size, args.seed)?,
@@ -188,7 +206,7 @@ impl Training {
             dtype: args.dtype.0,
             device: args.device.open()?,
         };
-        let specs = args.optimizers.iter().map(|spec| spec.clone().or_lr(args.lr)).collect();
+        let specs = with_lr(&args.optimizers, args.lr, 0.01);
         Ok(Self { args, specs, dataset, settings })
     }
 
@@ -230,7 +248,7 @@ impl Experiment for Training {
     fn run(&self, progress: &ProgressBar) -> Result<Findings> {
         let mut runs = vec![];
         for spec in &self.specs {
-            progress.set_message(spec.to_string());
+            progress.set_message(spec.text().to_owned());
             runs.push(train(&self.dataset, spec, &self.settings, || progress.inc(1))?);
         }
         let mut pairs = parity::with_candle(&self.specs, &runs);
@@ -247,6 +265,9 @@ impl Experiment for Training {
         }
         let figure = Figure::new(self.title(), &runs);
         let mut report = tables::finals(&runs).to_string();
+        for (run, note) in runs.iter().filter_map(|run| Some((run, run.note.as_ref()?))) {
+            report += &format!("\n{}: {note}", run.optimizer);
+        }
         if !pairs.is_empty() {
             report += &format!("\n\nLargest differences over all epochs:\n{}", tables::parity(&pairs));
         }
@@ -272,7 +293,8 @@ impl Minimization {
         check_distinct(&args.optimizers)?;
         let start = if args.start.is_empty() { args.function.start.to_vec() } else { args.start.clone() };
         args.function.check_start(&start)?;
-        let specs = args.optimizers.iter().map(|spec| spec.clone().or_lr(args.lr)).collect();
+        check_moves(&args.optimizers, &[("x", &[start.len()])])?;
+        let specs = with_lr(&args.optimizers, args.lr, 0.1);
         Ok(Self { args, specs, start })
     }
 }
@@ -293,7 +315,7 @@ impl Experiment for Minimization {
     fn run(&self, progress: &ProgressBar) -> Result<Findings> {
         let mut paths = vec![];
         for spec in &self.specs {
-            progress.set_message(spec.to_string());
+            progress.set_message(spec.text().to_owned());
             paths.push(minimize(self.args.function, &self.start, self.args.steps, spec)?);
             progress.inc(1);
         }

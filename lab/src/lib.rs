@@ -10,6 +10,7 @@ pub mod data;
 mod list;
 pub mod minimize;
 pub mod model;
+pub mod optimizer;
 mod output;
 mod parity;
 mod plot;
@@ -17,6 +18,7 @@ pub mod random;
 mod summary;
 mod tables;
 pub mod train;
+pub mod twins;
 
 pub use commands::run;
 

@@ -2,29 +2,29 @@
 
 use std::fmt::Write;
 
-use candle_optim::rules::REGISTRY;
+use candle_optim::Registry;
 
 use super::minimize::FUNCTIONS;
 
 /// What `list` prints.
-pub fn text() -> String {
+pub fn text(registry: &Registry) -> String {
     let mut text = String::from("Optimizers: NAME[:KEY=VALUE[,KEY=VALUE]...]\n");
-    for entry in REGISTRY {
-        let params = (entry.defaults)();
-        let _ = write!(text, "\n{}\n  {}; {}\n", entry.name, entry.summary, entry.source);
-        for field in params.fields() {
-            let default = params.get(field.key).map_or_else(String::new, |value| value.to_string());
-            let _ = writeln!(
-                text,
-                "    {:<13} {default:<7} {}; {}",
-                field.key,
-                field.doc.trim().trim_end_matches('.'),
-                field.allowed
-            );
+    let width = registry.all().flat_map(|algorithm| algorithm.keys()).map(|key| key.len()).max().unwrap_or_default();
+    for algorithm in registry.all() {
+        let _ = write!(text, "\n{}\n  {}; {}\n", algorithm.name(), algorithm.summary(), algorithm.source());
+        for field in algorithm.fields() {
+            let (key, default, doc) = (field.key, field.value.text(), field.doc.trim_end_matches('.'));
+            let _ = writeln!(text, "    {key:<width$} {default:<8} {doc}; {}", field.allowed());
+        }
+        if algorithm.runs().is_some() {
+            let base = registry.names().next().unwrap_or_default();
+            let _ =
+                writeln!(text, "    {:<width$} {base:<8} The optimizer that it wraps; base_KEY sets its keys", "base");
         }
     }
-    text +=
-        "\n`train` and `minimize` use their --lr where a spec sets no lr.\n\nFunctions: minimize --function NAME\n\n";
+    text += "\nEvery optimizer takes maximize=true. Where a spec sets no lr, --lr of `train` and `minimize` does; without it, the\n\
+             chapter's optimizers and Candle's take 0.01 in `train` and 0.1 in `minimize`.\n\n\
+             Functions: minimize --function NAME\n\n";
     for function in FUNCTIONS {
         let start: Vec<String> = function.start.iter().map(f64::to_string).collect();
         let _ = writeln!(text, "{:<11} {}; from {}", function.name, function.formula, start.join(","));

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor, Var};
-use candle_optim::Spec;
+use candle_optim::{Error, Spec};
+
+use super::optimizer::Stepper;
 
 /// A function of one or more numbers, with the place where it is usually started.
 #[derive(Debug)]
@@ -55,6 +57,17 @@ pub const FUNCTIONS: &[Function] = &[
         },
     },
     Function {
+        name: "booth",
+        formula: "(x + 2y - 7)² + (2x + y - 5)²",
+        start: &[0., 0.],
+        any_dimension: false,
+        value: |x| {
+            let [x, y] = coordinates(x)?;
+            let (a, b) = ((&x + (&y * 2.)?)? - 7., ((&x * 2.)? + &y)? - 5.);
+            a?.sqr()? + b?.sqr()?
+        },
+    },
+    Function {
         name: "beale",
         formula: "(1.5 - x + xy)² + (2.25 - x + xy²)² + (2.625 - x + xy³)²",
         start: &[1., 1.],
@@ -83,7 +96,7 @@ impl Function {
     ///
     /// # Errors
     /// None of this name.
-    pub fn named(name: &str) -> candle_optim::Result<&'static Self> {
+    pub fn named(name: &str) -> Result<&'static Self, Error> {
         FUNCTIONS
             .iter()
             .find(|function| function.name == name)
@@ -103,7 +116,7 @@ impl Function {
     }
 }
 
-/// The way of one optimizer: the start, then the point after each step.
+/// The way of one optimizer: the start, then the point to evaluate after each step.
 #[derive(Clone, Debug)]
 pub struct Path {
     /// The optimizer's spec, as given.
@@ -115,16 +128,16 @@ pub struct Path {
 /// Minimizes `function` from `start` in f64, by its gradient.
 pub fn minimize(function: &Function, start: &[f64], steps: usize, spec: &Spec) -> Result<Path> {
     let x = Var::new(start, &Device::Cpu)?;
-    let mut optimizer = spec.build(vec![x.clone()])?;
+    let value = || (function.value)(&x);
+    let mut optimizer = Stepper::new(spec, vec![("x".into(), x.clone())], None)?;
     let mut points = Vec::with_capacity(steps + 1);
-    for step in 0..=steps {
-        let value = (function.value)(&x)?;
-        points.push((x.to_vec1()?, value.to_scalar()?));
-        if step < steps {
-            optimizer.step(&value.backward()?)?;
-        }
+    points.push((x.to_vec1()?, value()?.to_scalar()?));
+    for _ in 0..steps {
+        optimizer.step(&value()?, value)?;
+        let _swapped = optimizer.eval()?;
+        points.push((x.to_vec1()?, value()?.to_scalar()?));
     }
-    Ok(Path { optimizer: spec.to_string(), points })
+    Ok(Path { optimizer: spec.text().into(), points })
 }
 
 #[cfg(test)]
@@ -138,6 +151,7 @@ mod tests {
             ("ravine", &[0., 0.], 0.),
             ("rosenbrock", &[1., 1., 1.], 0.),
             ("himmelblau", &[3., 2.], 0.),
+            ("booth", &[1., 3.], 0.),
             ("beale", &[3., 0.5], 0.),
             ("rastrigin", &[0., 0., 0.], 0.),
         ];

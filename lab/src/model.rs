@@ -33,9 +33,11 @@ impl Network {
         Ok(Self { layers: Mlp::new(layers)?, vars })
     }
 
-    /// Weight and bias of each layer, from the first to the last.
-    pub fn vars(&self) -> Vec<Var> {
-        self.vars.clone()
+    /// Weight and bias of each layer, from the first to the last, named as in `nn.Sequential`, where each ReLU has a number
+    /// of its own.
+    pub fn named_vars(&self) -> Vec<(String, Var)> {
+        let name = |i: usize| format!("{}.{}", i / 2 * 2, ["weight", "bias"][i % 2]);
+        self.vars.iter().enumerate().map(|(i, var)| (name(i), var.clone())).collect()
     }
 
     /// Logits for evaluation, through which no gradient passes.

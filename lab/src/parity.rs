@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 use candle_core::DType;
-use candle_optim::Spec;
+use candle_optim::{Algorithm, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::train::{Run, Settings};
+use super::twins::twin;
 
 /// PyTorch's curves of the chapter's experiment; `data/README.md` says how they were made.
 const REFERENCE: &str = include_str!("../../data/reference.csv");
@@ -67,12 +68,15 @@ pub fn with_candle(specs: &[Spec], runs: &[Run]) -> Vec<Pair> {
         .collect()
 }
 
-/// Whether `theirs` is Candle's version of `ours`: what Candle's has no key for must have its default in ours.
+/// Whether `theirs` is Candle's version of `ours`.
 fn are_twins(ours: &Spec, theirs: &Spec) -> bool {
-    let named = theirs.params().name().strip_prefix("candle-") == Some(ours.params().name());
-    let default =
-        |key: &str| candle_optim::spec::entry(ours.params().name()).ok().and_then(|e| (e.defaults)().get(key));
-    named && ours.resolved().all(|(key, value)| Some(value) == theirs.params().get(key).or_else(|| default(key)))
+    let (Some(twin), [alone]) = (twin(theirs), ours.method().chain()) else { return false };
+    let identity = |algorithm: &dyn Algorithm| {
+        let values: Vec<_> = algorithm.fields().iter().map(|field| field.value).collect();
+        (algorithm.name(), values)
+    };
+    let same_direction = ours.method().maximizes() == theirs.method().maximizes();
+    same_direction && identity(&**alone) == identity(&*twin.ours())
 }
 
 /// A row of the reference.
@@ -104,7 +108,8 @@ pub fn with_torch(specs: &[Spec], runs: &[Run], settings: &Settings) -> Result<V
         let mut theirs: Vec<[f64; 2]> = vec![];
         for row in rows.iter().filter(fits).filter(|row| row.epoch == 1) {
             let reference = row.optimizer.parse::<Spec>()?.or_lr(LR);
-            if reference.params().name() == spec.params().name() && reference.resolved().eq(spec.resolved()) {
+            // A spec prints all its hyperparameters.
+            if reference.to_string() == spec.to_string() {
                 let curve = rows.iter().filter(fits).filter(|other| other.optimizer == row.optimizer);
                 theirs = curve.map(|row| [row.train_loss, row.test_loss]).collect();
             }

@@ -115,7 +115,7 @@ impl Figure {
         let mut curves: Vec<Curve> = runs
             .iter()
             .map(|run| {
-                let dashed = run.optimizer.starts_with("candle-");
+                let dashed = run.built_in;
                 let color = if dashed { built_in.next() } else { ours.next() };
                 let label = match run.diverged_at() {
                     Some(epoch) => format!("{} (diverged at epoch {epoch})", run.optimizer),

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use candle_optim::Spec;
+use candle_optim::hyper;
 use serde_json::{Map, Value, json};
 
 use super::cli::{MinimizeArgs, TrainArgs};
@@ -26,10 +27,12 @@ pub fn versions() -> Value {
 
 fn settings(spec: &Spec) -> Map<String, Value> {
     let value = |value| match value {
-        candle_optim::params::Value::Real(x) => json!(x),
-        candle_optim::params::Value::Flag(x) => json!(x),
+        hyper::Value::Number(x) => json!(x),
+        hyper::Value::Flag(x) => json!(x),
+        hyper::Value::Word(x) => json!(x),
     };
-    spec.resolved().map(|(key, x)| (key.to_owned(), value(x))).collect()
+    let maximize = ("maximize".into(), json!(spec.method().maximizes()));
+    spec.resolved().into_iter().map(|(key, x)| (key, value(x))).chain([maximize]).collect()
 }
 
 /// The section of a training. JSON has no NaN or infinity: they are null.
@@ -41,6 +44,7 @@ pub fn training(args: &TrainArgs, dataset: &Dataset, specs: &[Spec], runs: &[Run
             Ok(json!({
                 "optimizer": run.optimizer,
                 "settings": settings(spec),
+                "note": run.note,
                 "final": serde_json::to_value(run.epochs.last())?,
                 "diverged_at_epoch": run.diverged_at(),
                 "seconds": run.time.as_secs_f64(),

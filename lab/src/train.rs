@@ -11,6 +11,8 @@ use serde::Serialize;
 
 use super::data::{Dataset, Rows};
 use super::model::{Network, Objective};
+use super::optimizer::Stepper;
+use super::twins::twin;
 use crate::random::torch::Generator;
 
 /// How to train, whichever the optimizer.
@@ -54,6 +56,10 @@ pub struct Run {
     pub epochs: Vec<Epoch>,
     /// Time for training and evaluation.
     pub time: Duration,
+    /// Whether the optimizer is Candle's own.
+    pub built_in: bool,
+    /// What moved which variables, if it was not one optimizer that moved all.
+    pub note: Option<String>,
 }
 
 impl Run {
@@ -73,7 +79,8 @@ pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl
 
     let sizes = [&[dataset.features], settings.hidden.as_slice(), &[objective.outputs()]].concat();
     let network = Network::new(&sizes, settings.seed, dtype, device)?;
-    let mut optimizer = spec.build(network.vars())?;
+    let mut optimizer = Stepper::new(spec, network.named_vars(), None)?;
+    let (built_in, note) = (twin(spec).is_some(), optimizer.note());
     let mut shuffle = Generator::manual_seed(settings.seed.into());
 
     let start = Instant::now();
@@ -85,9 +92,10 @@ pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl
             let loss = objective.loss(&logits, &batch.y)?;
             train_loss += batch.rows() / training.rows() * scalar(&loss)?;
             train_hits += objective.hits(&logits, &batch.classes)?;
-            optimizer.step(&loss.backward()?)?;
+            optimizer.step(&loss, || objective.loss(&network.forward(&batch.x)?, &batch.y))?;
         }
 
+        let _swapped = optimizer.eval()?;
         let logits = network.evaluate(&test.x)?;
         let test_loss = scalar(&objective.loss(&logits, &test.y)?)?;
         let test_accuracy = objective.hits(&logits, &test.classes)? as f64 / test.rows();
@@ -95,7 +103,7 @@ pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl
         epochs.push(Epoch { train_loss, test_loss, train_accuracy, test_accuracy });
         progress();
     }
-    Ok(Run { optimizer: spec.to_string(), seed: settings.seed, epochs, time: start.elapsed() })
+    Ok(Run { optimizer: spec.text().into(), seed: settings.seed, epochs, time: start.elapsed(), built_in, note })
 }
 
 /// Rows as tensors.

@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use candle_core::{DType, Device};
-use candle_optim::rules::REGISTRY;
 use candle_optim_lab::data::{Circles, Dataset};
+use candle_optim_lab::optimizer::parse;
 use candle_optim_lab::train::{Settings, train};
-use common::{path, spec};
+use candle_optim_lab::twins::registry;
+use common::path;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -181,7 +182,7 @@ fn tables_hold_what_the_library_computes_to_the_bit() {
     let settings =
         Settings { epochs: 5, batch_size: 50, seed: 3, hidden: vec![8], dtype: DType::F32, device: Device::Cpu };
     for optimizer in CHAPTER {
-        let run = train(&dataset, &spec(optimizer).or_lr(0.01), &settings, || ()).unwrap();
+        let run = train(&dataset, &parse(optimizer).unwrap().or_lr(0.01), &settings, || ()).unwrap();
         for (i, epoch) in run.epochs.iter().enumerate() {
             let row = rows.next().unwrap();
             assert_eq!((row["optimizer"].as_str(), row["seed"].as_str()), (optimizer, "3"));
@@ -221,6 +222,14 @@ fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
 #[test]
 fn a_diverging_run_is_a_result() {
     let folder = Folder::new();
+    for optimizer in
+        ["lbfgs:lr=1e30", "lbfgs:line_search_fn=strong_wolfe,lr=1e30", "sam:base=sgd,base_lr=1e30", "muon:lr=1e30"]
+    {
+        assert!(
+            folder.run(&format!("train --epochs 5 --optimizer {optimizer}")).contains("diverged at epoch"),
+            "{optimizer}"
+        );
+    }
     let printed = folder.run("train --optimizer sgd:lr=1e30 --optimizer adam --epochs 7");
     assert!(printed.contains("diverged at epoch"), "{printed}");
     assert!(folder.read("outputs/comparison.svg").contains("diverged at epoch"));
@@ -243,6 +252,7 @@ fn every_function_is_minimized_from_any_start() {
         ("rosenbrock --start 1,2,3,4", 4),
         ("himmelblau", 2),
         ("beale", 2),
+        ("booth", 2),
         ("rastrigin", 2),
     ] {
         folder.run(&format!("minimize --steps 4 --optimizer adam --function {arguments}"));
@@ -252,6 +262,201 @@ fn every_function_is_minimized_from_any_start() {
         assert_eq!(rows.iter().map(|row| row["step"].as_str()).collect::<Vec<_>>(), ["0", "1", "2", "3", "4"]);
     }
     assert_eq!(folder.names("outputs"), ["minimize.csv"]);
+}
+
+/// Methods of whole tensors, methods that compute the loss again, and wrappers, besides the chapter's.
+const OTHERS: [&str; 6] = [
+    "lbfgs:line_search_fn=strong_wolfe",
+    "muon",
+    "schedulefreesgd",
+    "prodigy",
+    "lookahead:base=adam,base_lr=0.01",
+    "sam:base=sgd",
+];
+
+fn options(specs: &[&str]) -> String {
+    specs.iter().map(|spec| format!(" --optimizer {spec}")).collect()
+}
+
+#[test]
+fn every_kind_of_optimizer_learns_the_same_twice() {
+    let folder = Folder::new();
+    for (arguments, learns) in [
+        ("--epochs 30", true),
+        // L-BFGS takes the curvature from differences between batches.
+        ("--epochs 3 --batch-size 100 --dtype f64", false),
+    ] {
+        let command = format!("train {arguments}{}", options(&OTHERS));
+        let printed = folder.run(&command);
+        let losses = folder.read("outputs/losses.csv");
+        let rows = folder.rows("outputs/losses.csv");
+        for optimizer in OTHERS {
+            let curve: Vec<_> = rows.iter().filter(|row| row["optimizer"] == optimizer).collect();
+            let falls = |column: &str| float(curve[curve.len() - 1], column) < float(curve[0], column);
+            assert!(!learns || falls("train_loss") && falls("test_loss"), "{optimizer} with {arguments}: {curve:?}");
+        }
+        let moves = "muon moves 0.weight, 2.weight, 4.weight; adamw at its defaults moves 0.bias, 2.bias, 4.bias";
+        assert_eq!(
+            printed.lines().filter(|line| line.contains(" moves ")).collect::<Vec<_>>(),
+            [format!("muon: {moves}")]
+        );
+        let notes = |optimizer: &Value| (optimizer["optimizer"] == "muon") == (optimizer["note"] == moves);
+        assert!(folder.json("outputs/summary.json")["train"]["optimizers"].as_array().unwrap().iter().all(notes));
+        folder.run(&command);
+        assert!(folder.read("outputs/losses.csv") == losses, "{arguments}: other losses");
+    }
+}
+
+#[test]
+fn averages_are_evaluated_and_do_not_disturb_the_training() {
+    let folder = Folder::new();
+    let specs = ["adam:lr=0.01", "ema:base=adam,base_lr=0.01,decay=0", "ema:base=adam,base_lr=0.01,decay=0.9"];
+    folder.run(&format!("train --epochs 10{}", options(&specs)));
+    let rows = folder.rows("outputs/losses.csv");
+    let [adam, copy, average]: [Vec<_>; 3] =
+        specs.map(|spec| rows.iter().filter(|row| row["optimizer"] == spec).collect());
+    for ((adam, copy), average) in adam.iter().zip(copy).zip(average) {
+        for other in [copy, average] {
+            assert_eq!(adam["train_loss"], other["train_loss"]);
+        }
+        assert_eq!(adam["test_loss"], copy["test_loss"]);
+        assert_ne!(adam["test_loss"], average["test_loss"]);
+    }
+
+    folder.run("minimize --steps 5 --optimizer ema:base=sgd,base_lr=0.1,decay=0.75");
+    let (mut x, mut average) = (5., 5.);
+    for row in folder.rows("outputs/minimize.csv") {
+        assert!((float(&row, "x0") - average).abs() <= 1e-14, "{row:?}");
+        assert_eq!(float(&row, "value"), float(&row, "x0").powi(2));
+        x *= 0.8;
+        average = 0.75 * average + 0.25 * x;
+    }
+}
+
+#[test]
+fn the_learning_rate_is_the_specs_then_the_options_then_the_chapters_or_the_optimizers() {
+    let folder = Folder::new();
+    let specs = [
+        "sgd:momentum=0.5",
+        "rmsprop:alpha=0.9",
+        "candle-adamw",
+        "adam:lr=0.2",
+        "lion",
+        "lion:lr=0.2",
+        "lookahead:base=adam",
+    ];
+    let rates = |arguments: &str| -> Vec<f64> {
+        folder.run(&format!("train --epochs 1{arguments}{}", options(&specs)));
+        let summary = folder.json("outputs/summary.json");
+        let optimizers = summary["train"]["optimizers"].as_array().unwrap().iter();
+        let lr = |settings: &Value| settings["lr"].as_f64().or(settings["base_lr"].as_f64()).unwrap();
+        optimizers.map(|optimizer| lr(&optimizer["settings"])).collect()
+    };
+    assert_eq!(rates(""), [0.01, 0.01, 0.01, 0.2, 1e-4, 0.2, 1e-3]);
+    assert_eq!(rates(" --lr 0.5"), [0.5, 0.5, 0.5, 0.2, 0.5, 0.2, 1e-3]);
+
+    let first = |arguments: &str| -> f64 {
+        folder.run(&format!("minimize --steps 1 --optimizer {arguments}"));
+        float(&folder.rows("outputs/minimize.csv")[1], "x0")
+    };
+    for (arguments, x) in [
+        ("sgd", 4.),
+        ("candle-sgd", 4.),
+        ("candle-sgd:maximize=true", 6.),
+        ("sgd --lr 0.2", 3.),
+        ("sgd:lr=0.3 --lr 0.2", 2.),
+        ("lion", 4.9999),
+        ("lion --lr 0.5", 4.5),
+        ("lookahead:base=sgd", 4.99),
+        ("lookahead:base=sgd --lr 0.5", 4.99),
+    ] {
+        assert!((first(arguments) - x).abs() <= 1e-15 * 8., "{arguments}: {} instead of {x}", first(arguments));
+    }
+}
+
+#[test]
+fn the_summary_has_the_keys_of_a_spec() {
+    let folder = Folder::new();
+    folder.run(&format!(
+        "train --epochs 1{}",
+        options(&["sam:base=sgd,base_nesterov=true,base_momentum=0.9", OTHERS[0]])
+    ));
+    let summary = folder.json("outputs/summary.json");
+    let settings = |i: usize| summary["train"]["optimizers"][i]["settings"].clone();
+    let sam = serde_json::json!({
+        "rho": 0.05, "adaptive": false, "maximize": false, "base": "sgd", "base_lr": 0.001, "base_momentum": 0.9,
+        "base_dampening": 0.0, "base_nesterov": true, "base_weight_decay": 0.0,
+    });
+    assert_eq!(settings(0), sam);
+    assert_eq!(settings(1)["line_search_fn"], "strong_wolfe");
+    assert_eq!(settings(1)["max_eval"], "none");
+}
+
+#[test]
+fn a_spec_is_shown_as_it_was_given() {
+    let folder = Folder::new();
+    let given = [" adam : lr = 0.1 , amsgrad = true", "adam:lr=0.1,amsgrad=true", "adam:lr=1e-1,amsgrad=true,eps=1e-8"];
+    let mut command = folder.command("train --epochs 3");
+    command.args(given.iter().flat_map(|spec| ["--optimizer", spec]));
+    let output = command.output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let rows = folder.rows("outputs/losses.csv");
+    assert_eq!(rows.iter().step_by(3).map(|row| row["optimizer"].as_str()).collect::<Vec<_>>(), given);
+    let losses =
+        |rows: &[BTreeMap<String, String>]| rows.iter().map(|row| row["test_loss"].clone()).collect::<Vec<_>>();
+    assert!(losses(&rows[..3]) == losses(&rows[3..6]) && losses(&rows[..3]) == losses(&rows[6..]));
+    let summary = folder.json("outputs/summary.json");
+    for (optimizer, given) in summary["train"]["optimizers"].as_array().unwrap().iter().zip(given) {
+        assert_eq!(optimizer["optimizer"], given);
+    }
+}
+
+#[test]
+fn candles_optimizers_climb_as_ours_do() {
+    let folder = Folder::new();
+    folder
+        .run(&format!("train --epochs 5{}", options(&["sgd:maximize=true", "candle-sgd:maximize=true", "candle-sgd"])));
+    let rows = folder.rows("outputs/losses.csv");
+    assert!(float(&rows[9], "train_loss") > float(&rows[5], "train_loss"));
+    let parity = &folder.json("outputs/summary.json")["train"]["parity"];
+    let pair = &parity[0];
+    assert_eq!(parity.as_array().unwrap().len(), 1, "{parity}");
+    assert_eq!(
+        (pair["optimizer"].as_str(), pair["against"].as_str()),
+        (Some("sgd:maximize=true"), Some("candle-sgd:maximize=true"))
+    );
+    assert_eq!((pair["train_loss"].as_f64(), pair["test_loss"].as_f64()), (Some(0.), Some(0.)));
+}
+
+#[test]
+fn lbfgs_finds_a_minimum() {
+    let folder = Folder::new();
+    folder.run("minimize --function booth --steps 3 --optimizer lbfgs --optimizer lbfgs:line_search_fn=strong_wolfe");
+    for row in folder.rows("outputs/minimize.csv").iter().filter(|row| row["step"] == "3") {
+        assert!(float(row, "value") < 1e-10, "{row:?}");
+        assert!((float(row, "x0") - 1.).abs() < 1e-5 && (float(row, "x1") - 3.).abs() < 1e-5, "{row:?}");
+    }
+}
+
+#[test]
+fn bench_counts_the_bytes_of_every_kind_of_state() {
+    let folder = Folder::new();
+    let specs = ["sgd", "adam", "muon", "ema:base=momentum", "candle-sgd", "candle-adamw"];
+    for (arguments, expected) in [
+        ("f32", [0., 8., 4., 8., 0., 8.]),
+        ("bf16", [0., 8., 4., 8., 0., 4.]),
+        // A copy of weights is never rounded, and Candle's state has the type of the parameters.
+        ("f32 --state-dtype bf16", [0., 4., 2., 6., 0., 8.]),
+    ] {
+        let printed =
+            folder.run(&format!("bench --json --parameters 60 --tensors 2 --dtype {arguments}{}", options(&specs)));
+        let report: Value = serde_json::from_str(&printed).unwrap();
+        for ((measured, spec), bytes) in report["optimizers"].as_array().unwrap().iter().zip(specs).zip(expected) {
+            assert_eq!(measured["optimizer"], spec);
+            assert_eq!(measured["state_bytes_per_parameter"].as_f64(), Some(bytes), "{spec}, {arguments}");
+            assert!(measured["microseconds"].as_f64().unwrap() > 0., "{spec}");
+        }
+    }
 }
 
 #[test]
@@ -329,20 +534,41 @@ fn every_mistake_is_one_line_that_helps_and_changes_nothing() {
         ("train --device cuda:x", USAGE, &["'cuda:x'", "--device", "cuda:N"]),
         ("kernel", USAGE, &["SPEC"]),
         ("kernel adm", USAGE, &["'adm'", "did you mean 'adam'"]),
-        ("kernel candle-sgd", FAILED, &["candle-sgd", "no kernel", "allowed"]),
-        ("kernel adam --state-dtype f16", FAILED, &["'f16'", "allowed: f32, bf16"]),
+        ("kernel candle-sgd", FAILED, &["candle-sgd", "no kernel", "Candle's own operations"]),
+        ("kernel muon", FAILED, &["muon", "no kernel", "Candle's own operations"]),
+        ("kernel adam --state-dtype f16", USAGE, &["'f16'", "--state-dtype", "allowed: f32, bf16"]),
+        ("bench --optimizer adam --state-dtype f64", USAGE, &["'f64'", "--state-dtype", "allowed: f32, bf16"]),
+        ("bench --optimizer lbfgs", FAILED, &["'lbfgs'", "computes the loss again", "allowed: optimizers that"]),
+        ("bench --optimizer sam:base=adam", FAILED, &["'sam:base=adam'", "computes the loss again"]),
+        ("bench --parameters 2 --tensors 3", FAILED, &["--parameters is 2", "--tensors, 3"]),
         ("train --optimizer adm", USAGE, &["'adm'", "did you mean 'adam'", "rmsprop"]),
-        ("train --optimizer zzz", USAGE, &["'zzz'", "allowed: sgd, "]),
+        ("train --optimizer zzz", USAGE, &["'zzz'", "allowed: sgd, ", ", candle-sgd, candle-adamw"]),
+        ("train --optimizer candle-sdg", USAGE, &["'candle-sdg'", "did you mean 'candle-sgd'"]),
+        ("train --optimizer candle-sgd:x=1", USAGE, &["unknown key of candle-sgd 'x'", "allowed: lr, maximize"]),
+        ("train --optimizer candle-adamw:beta1=1", USAGE, &["candle-adamw: beta1 = 1", "a number in 0.0..1.0"]),
+        ("train --optimizer ema:base=adm", USAGE, &["'adm'", "did you mean 'adam'"]),
+        (
+            "train --optimizer ema:base=candle-sgd",
+            FAILED,
+            &["'ema:base=candle-sgd'", "Candle's own, which steps alone"],
+        ),
+        ("train --optimizer ema:base=ema", FAILED, &["'ema:base=ema'", "ema: two algorithms"]),
         ("train --optimizer adam:beta=0.9", USAGE, &["'beta'", "did you mean 'beta", "weight_decay"]),
-        ("train --optimizer adam:lr=0.1,lr=0.2", USAGE, &["'lr'", "twice"]),
+        ("train --optimizer adam:lr=0.1,lr=0.2", USAGE, &["'lr=0.2' is given twice"]),
         ("train --optimizer adam:lr", USAGE, &["'lr'", "KEY=VALUE"]),
-        ("train --optimizer adam:beta2=1", USAGE, &["beta2 = 1", "not including, 1"]),
+        ("train --optimizer adam:beta2=1", USAGE, &["adam: beta2 = 1", "a number in 0.0..1.0"]),
+        ("train --optimizer adam:lr=nan", USAGE, &["adam: lr = NaN", "a number in 0.0.."]),
+        ("train --optimizer adam:lr=fast", USAGE, &["'lr=fast'", "a number in 0.0.."]),
+        ("train --optimizer adam:maximize=1", USAGE, &["'maximize=1'", "true or false"]),
+        ("train --optimizer lbfgs:line_search_fn=wolfe", USAGE, &["'line_search_fn=wolfe'", "strong_wolfe"]),
         ("train --optimizer sgd:nesterov=true", USAGE, &["nesterov needs momentum"]),
         ("train --optimizer adam --optimizer adam", FAILED, &["'adam'", "twice"]),
         ("minimize --function squire", USAGE, &["'squire'", "did you mean 'square'", "rosenbrock"]),
         ("minimize --function ravine --start 1", FAILED, &["--start has 1", "ravine takes 2"]),
         ("minimize --function beale --start 1,2,3", FAILED, &["--start has 3", "beale takes 2"]),
         ("minimize --start 1,nan", USAGE, &["'nan'", "--start", "finite"]),
+        ("minimize --optimizer muon", FAILED, &["'muon'", "'x' is not for muon", "1 dimensions, and a matrix has 2"]),
+        ("minimize --optimizer sam:base=muon", FAILED, &["'sam:base=muon'", "'x' is not for muon"]),
         ("minimize --steps 0", USAGE, &["'0'", "--steps", "from 1"]),
         ("train --target y", USAGE, &["--data"]),
         ("train --data good.csv --samples 100", USAGE, &["--data", "--samples", "cannot be used"]),
@@ -440,11 +666,16 @@ fn a_reader_that_goes_away_is_no_error() {
 fn list_and_help_tell_of_everything() {
     let folder = Folder::new();
     let list = folder.run("list");
-    for entry in REGISTRY {
-        let section = list.split("\n\n").find(|section| section.lines().next() == Some(entry.name)).unwrap();
-        for field in (entry.defaults)().fields() {
-            assert!(section.contains(&format!("\n    {} ", field.key)), "{}: {}", entry.name, field.key);
+    let table = folder.run("list --markdown");
+    for algorithm in registry().unwrap().all() {
+        let name = algorithm.name();
+        let section = list.split("\n\n").find(|section| section.lines().next() == Some(name)).unwrap();
+        let row = table.lines().find(|row| row.starts_with(&format!("| `{name}` |"))).unwrap();
+        for field in algorithm.fields() {
+            assert!(section.contains(&format!("\n    {} ", field.key)), "{name}: {}", field.key);
+            assert!(row.contains(&format!("`{field}`")), "{name}: {field}");
         }
+        assert_eq!(section.contains("\n    base "), algorithm.runs().is_some(), "{name}");
     }
     assert!(folder.run("kernel adam --dtype bf16").contains("next_exp_avg_sq"));
     let help = folder.run("train --help");

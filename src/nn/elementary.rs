@@ -8,8 +8,6 @@ pub(super) trait Elementary: Scalar {
     fn exp_below_zero(x: Self) -> Self;
     /// `ln(1 + x)` for x in [0, 1].
     fn ln_1p_to_one(x: Self) -> Self;
-    /// The magnitude.
-    fn abs(self) -> Self;
 }
 
 impl Elementary for f32 {
@@ -43,11 +41,6 @@ impl Elementary for f32 {
         let series = 1. + q * (1. / 3. + q * (1. / 5. + q * (1. / 7. + q * series)));
         2. * s * series
     }
-
-    #[inline(always)]
-    fn abs(self) -> f32 {
-        f32::abs(self)
-    }
 }
 
 /// From the C library, which is exact to an ulp: double precision is for the oracle, not for speed.
@@ -60,11 +53,6 @@ impl Elementary for f64 {
     #[inline(always)]
     fn ln_1p_to_one(x: f64) -> f64 {
         x.ln_1p()
-    }
-
-    #[inline(always)]
-    fn abs(self) -> f64 {
-        f64::abs(self)
     }
 }
 

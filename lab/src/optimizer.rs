@@ -1,0 +1,110 @@
+//! An optimizer at work: the library's, or Candle's own.
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor, Var};
+use candle_optim::{Error, Group, Method, Optim, ParamsAdamW, Spec, Swapped};
+
+use super::twins::{Step, registry, twin};
+
+/// Reads the spec of an optimizer of the library or of Candle.
+///
+/// # Errors
+/// An unknown name or key, or a value that is not allowed.
+pub fn parse(text: &str) -> Result<Spec, Error> {
+    registry()?.parse(text)
+}
+
+/// An optimizer with its variables.
+pub enum Stepper {
+    /// One of the library.
+    Ours(Box<Optim>),
+    /// One of Candle.
+    Candles {
+        /// Takes a step.
+        step: Step,
+        /// Whether it climbs.
+        maximize: bool,
+    },
+}
+
+impl Stepper {
+    /// Starts the optimizer of `spec`. Variables that it does not accept, such as the biases for a method of matrices, go to
+    /// `adamw` at its defaults. `state_dtype` is for optimizers of the library.
+    ///
+    /// # Errors
+    /// It accepts none of the variables, or hyperparameters contradict each other.
+    pub fn new(spec: &Spec, vars: Vec<(String, Var)>, state_dtype: Option<DType>) -> Result<Self, Error> {
+        let method = spec.method();
+        let maximize = method.maximizes();
+        if let Some(twin) = twin(spec) {
+            let step = twin.start(vars.into_iter().map(|(_, var)| var).collect())?;
+            return Ok(Self::Candles { step, maximize });
+        }
+        let accepts = |var: &Var| method.chain().iter().all(|algorithm| algorithm.accepts(var).is_ok());
+        let (mut own, mut others): (Vec<_>, Vec<_>) = vars.into_iter().partition(|(_, var)| accepts(var));
+        if own.is_empty() {
+            // `Optim::new` says why.
+            std::mem::swap(&mut own, &mut others);
+        }
+        let group = |vars: Vec<(String, Var)>, method: Method| {
+            let group = Group::new(vars, method);
+            state_dtype.into_iter().fold(group, Group::state_dtype)
+        };
+        let mut groups = vec![group(own, method.clone())];
+        if !others.is_empty() {
+            groups.push(group(others, ParamsAdamW::default().into()).maximize(maximize));
+        }
+        Ok(Self::Ours(Box::new(Optim::new(groups)?)))
+    }
+
+    /// Takes one step down the gradients of `loss`. Some methods compute it `again` at other weights.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn step(
+        &mut self,
+        loss: &Tensor,
+        mut again: impl FnMut() -> candle_core::Result<Tensor>,
+    ) -> candle_core::Result<()> {
+        match self {
+            Self::Ours(optim) => {
+                let mut first = Some(loss.clone());
+                optim.step_with(|| first.take().map_or_else(&mut again, Ok))?;
+                Ok(())
+            }
+            Self::Candles { step, maximize: false } => step(&loss.backward()?),
+            Self::Candles { step, maximize: true } => step(&loss.neg()?.backward()?),
+        }
+    }
+
+    /// Takes one step down gradients. Those of a method that computes the loss again are not enough.
+    ///
+    /// # Errors
+    /// An error of Candle, or such a method.
+    pub fn step_down(&mut self, grads: &GradStore) -> candle_core::Result<()> {
+        match self {
+            Self::Ours(optim) => optim.step(grads).map(|_| ()).map_err(Into::into),
+            Self::Candles { step, .. } => step(grads),
+        }
+    }
+
+    /// Sets the variables to the weights to evaluate with, until the result is dropped. `None`: they are these already.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn eval(&mut self) -> candle_core::Result<Option<Swapped<'_>>> {
+        match self {
+            Self::Ours(optim) if optim.has_eval() => Ok(Some(optim.eval()?)),
+            _ => Ok(None),
+        }
+    }
+
+    /// What moves which variables, if it is not one optimizer that moves all.
+    pub fn note(&self) -> Option<String> {
+        let Self::Ours(optim) = self else { return None };
+        let [own, others] = optim.groups() else { return None };
+        let names = |group: &Group| group.slots().iter().map(|slot| slot.name.as_str()).collect::<Vec<_>>().join(", ");
+        let (name, other) = (own.method().name(), others.method().name());
+        Some(format!("{name} moves {}; {other} at its defaults moves {}", names(own), names(others)))
+    }
+}

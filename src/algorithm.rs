@@ -1,0 +1,421 @@
+//! The interface between optimizers and the engine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor, Var};
+
+use crate::engine::{Kernel, SlotState, StateBuffer, VarLock, stored_dtype};
+use crate::error::{Error, Result};
+use crate::hyper::Hyper;
+use crate::rule::{MAX_SUMS, Span};
+
+/// An optimizer: hyperparameters that can move variables. The trait is object-safe.
+///
+/// Every [`Elementwise`](crate::rule::Elementwise) implements it. Implement it by hand for a method that works on whole
+/// Candle tensors (Muon) or on all variables at once (L-BFGS). Such a method moves variables with [`Slots::each`] or
+/// [`Slot::set`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an optimizer",
+    note = "write `rule! {{ pub struct Step from (h: {Self}, t) {{ .. }} }}`, `impl Elementwise` or `impl Algorithm` for it"
+)]
+pub trait Algorithm: Hyper {
+    /// The names of the state tensors of a variable with these dimensions. Names and shapes must not change between steps.
+    fn state_names(&self, dims: &[usize]) -> Vec<&'static str>;
+    /// Takes one step.
+    ///
+    /// # Errors
+    /// An error of Candle, or of the closure that computes the loss.
+    fn step(&self, vars: &mut Slots) -> Result<()>;
+    /// Returns the reason why it cannot move such a variable, if there is one.
+    fn accepts(&self, _p: &Tensor) -> Result<(), String> {
+        Ok(())
+    }
+    /// The state before the variable's first step. The default is zero.
+    fn init(&self, p: &Tensor) -> Result<State> {
+        let zeros = |name| Ok((name, Tensor::zeros(self.state_dims(name, p.dims()), p.dtype(), p.device())?));
+        self.state_names(p.dims()).into_iter().map(zeros).collect()
+    }
+    /// The dimensions of a state tensor of a variable with these dimensions. The default is the variable's.
+    fn state_dims(&self, _name: &str, dims: &[usize]) -> Vec<usize> {
+        dims.into()
+    }
+    /// The names of the state tensors that copy weights. A 16-bit state type does not round these.
+    fn weight_copies(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// The numbers it keeps on the clock, with their first values.
+    fn memory(&self) -> Vec<(&'static str, f64)> {
+        vec![]
+    }
+    /// `Tensor`: each variable counts its own steps, and a step without a gradient does not count. `Group`: all variables
+    /// count every step of the group.
+    fn clock(&self) -> Span {
+        Span::Tensor
+    }
+    /// Whether a missing gradient counts as zero. Otherwise the step leaves the variable alone.
+    fn steps_all(&self) -> bool {
+        false
+    }
+    /// Whether a step computes the loss again, so that it needs [`Optim::step_with`](crate::Optim::step_with).
+    fn evaluates(&self) -> bool {
+        false
+    }
+    /// The weights to evaluate the model with.
+    fn eval(&self, _t: &Clock, p: &Tensor, _state: &State) -> Result<Tensor> {
+        Ok(p.clone())
+    }
+    /// The engine's part of an elementwise rule.
+    #[doc(hidden)]
+    fn kernel(&self) -> Option<&dyn Kernel> {
+        None
+    }
+}
+
+impl Clone for Box<dyn Algorithm> {
+    fn clone(&self) -> Self {
+        self.boxed()
+    }
+}
+
+/// The algorithms that move a group's variables, one after another, and the direction.
+#[derive(Clone, Debug)]
+pub struct Method {
+    pub(crate) chain: Vec<Box<dyn Algorithm>>,
+    pub(crate) maximize: bool,
+}
+
+impl Method {
+    /// The names of the algorithms, e.g. `adamw+ema`. Checkpoints carry this name.
+    pub fn name(&self) -> String {
+        self.chain.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join("+")
+    }
+
+    /// The algorithms, in the order in which they run.
+    pub fn chain(&self) -> &[Box<dyn Algorithm>] {
+        &self.chain
+    }
+
+    /// Whether it maximizes the loss.
+    pub fn maximizes(&self) -> bool {
+        self.maximize
+    }
+
+    /// The state tensors of a variable of these dimensions and type: their names, types and dimensions. `state_dtype` is
+    /// the type that [`Group::state_dtype`](crate::Group::state_dtype) asks for.
+    pub fn state(
+        &self,
+        dims: &[usize],
+        dtype: DType,
+        state_dtype: Option<DType>,
+    ) -> Vec<(&'static str, DType, Vec<usize>)> {
+        let mut all = vec![];
+        for algorithm in &self.chain {
+            for name in algorithm.state_names(dims) {
+                let copies = algorithm.weight_copies().contains(&name);
+                all.push((name, stored_dtype(dtype, state_dtype, copies), algorithm.state_dims(name, dims)));
+            }
+        }
+        all
+    }
+
+    /// The CUDA kernels that step variables of type `dtype`, with state in `state_dtype`.
+    ///
+    /// # Errors
+    /// A type that cannot be stepped, or an algorithm that runs on Candle's own operations.
+    pub fn cuda_source(&self, dims: &[usize], dtype: DType, state_dtype: Option<DType>) -> Result<String> {
+        let sources = self.chain.iter().map(|algorithm| {
+            let none = || Error::conflict(algorithm.name(), "it has no kernel: it runs on Candle's own operations");
+            algorithm.kernel().ok_or_else(none)?.cuda_source(dims, dtype, state_dtype)
+        });
+        Ok(sources.collect::<Result<Vec<_>>>()?.join("\n"))
+    }
+}
+
+impl<A: Algorithm> From<A> for Method {
+    fn from(algorithm: A) -> Self {
+        Box::<dyn Algorithm>::from(Box::new(algorithm)).into()
+    }
+}
+
+impl From<Box<dyn Algorithm>> for Method {
+    fn from(algorithm: Box<dyn Algorithm>) -> Self {
+        Self { chain: vec![algorithm], maximize: false }
+    }
+}
+
+/// The state tensors of a variable, by name.
+pub type State = BTreeMap<&'static str, Tensor>;
+
+/// The step count of a variable, and the numbers that an algorithm keeps between steps. Checkpoints contain both.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    /// The number of this step; the first is 1.
+    pub step: u64,
+    /// The dimensions of the variable.
+    pub dims: Vec<usize>,
+    pub(crate) memory: Vec<Memory>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Memory {
+    pub name: &'static str,
+    pub start: f64,
+    pub now: f64,
+}
+
+impl Clock {
+    pub(crate) fn first(dims: &[usize]) -> Self {
+        Self { step: 1, dims: dims.into(), memory: vec![] }
+    }
+
+    /// `beta` to the power of the step.
+    pub fn power(&self, beta: f64) -> f64 {
+        beta.powf(self.step as f64)
+    }
+
+    /// The number of dimensions of the variable.
+    pub fn rank(&self) -> usize {
+        self.dims.len()
+    }
+
+    /// A number that the clock keeps between steps. It is `start` before the first. Ask for it at every step.
+    pub fn memory(&mut self, name: &'static str, start: f64) -> &mut f64 {
+        let at = self.memory.iter().position(|memory| memory.name == name).unwrap_or_else(|| {
+            self.memory.push(Memory { name, start, now: start });
+            self.memory.len() - 1
+        });
+        &mut self.memory[at].now
+    }
+
+    /// Takes over the count and the numbers of a clock, but not its dimensions.
+    pub(crate) fn follow(&mut self, other: &Self) {
+        self.step = other.step;
+        self.memory.clone_from(&other.memory);
+    }
+
+    pub(crate) fn agrees(&self, other: &Self) -> bool {
+        self.step == other.step && self.memory == other.memory
+    }
+}
+
+/// A variable of a group with its name, clock, state and gradient.
+#[derive(Debug)]
+pub struct Slot {
+    /// The position of the variable in the list that the user gave: torch's index.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// The variable.
+    pub var: Var,
+    /// The count of its steps.
+    pub clock: Clock,
+    /// The state of each algorithm of the chain; empty before the group's first step.
+    pub(crate) state: Vec<SlotState>,
+    /// Whether the state has started: whether there was a gradient.
+    pub(crate) started: bool,
+    pub(crate) grad: Option<Tensor>,
+    /// The factor of the gradient: clipping and the direction.
+    pub(crate) scale: f64,
+    pub(crate) lock: VarLock,
+    /// The number of its dimensions' list among those of the group: equal lists have one number.
+    pub(crate) shape: usize,
+    /// Which set of scalars a step uses; none if it leaves the variable alone.
+    pub(crate) launch: Option<usize>,
+    pub(crate) sums: [f64; MAX_SUMS],
+}
+
+impl Slot {
+    pub(crate) fn new((index, name, var): (usize, String, Var)) -> Self {
+        let clock = Clock { step: 0, ..Clock::first(var.dims()) };
+        let (lock, state, grad, launch) = (VarLock::new(&var), vec![], None, None);
+        Self {
+            index,
+            name,
+            var,
+            clock,
+            state,
+            started: false,
+            grad,
+            scale: 1.,
+            lock,
+            shape: 0,
+            launch,
+            sums: [0.; MAX_SUMS],
+        }
+    }
+
+    /// Looks up the gradient. Returns false for one that does not fit.
+    pub(crate) fn find_grad(&mut self, grads: &GradStore) -> bool {
+        let own = self.var.as_tensor();
+        let fits = |grad: &Tensor| {
+            own.shape() == grad.shape() && own.dtype() == grad.dtype() && own.device().same_device(grad.device())
+        };
+        let found = grads.get(own);
+        self.grad = found.filter(|grad| fits(grad)).cloned();
+        found.is_some() == self.grad.is_some()
+    }
+
+    /// The error of a gradient that does not fit.
+    pub(crate) fn misfit(&self, grads: &GradStore) -> Error {
+        let describe = |t: &Tensor| format!("{} {:?} on {:?}", t.dtype().as_str(), t.dims(), t.device().location());
+        let grad = grads.get(&self.var).map_or_else(String::new, describe);
+        Error::variable(&self.name, format!("is {}, but its gradient is {grad}", describe(&self.var)))
+    }
+
+    /// The type of the computation: F64 for F64 variables, F32 for all others.
+    pub fn compute_dtype(&self) -> DType {
+        if self.var.dtype() == DType::F64 { DType::F64 } else { DType::F32 }
+    }
+
+    /// A copy of the value in the type of the computation. It is a copy because `Var::set` writes in place: a state that
+    /// shared the variable's memory would move with it.
+    pub fn value(&self) -> candle_core::Result<Tensor> {
+        self.var.as_detached_tensor().copy()?.to_dtype(self.compute_dtype())
+    }
+
+    /// The gradient after clipping, in the type of the computation; negated if the group maximizes.
+    pub fn grad(&self) -> candle_core::Result<Tensor> {
+        let grad = self.grad.as_ref().ok_or_else(|| Error::variable(&self.name, "has no gradient"))?;
+        let grad = grad.detach().to_dtype(self.compute_dtype())?;
+        if self.scale != 1. {
+            return grad * self.scale;
+        }
+        // That of θ²/2 may be θ itself, which `set` would move.
+        let shares = |a: &Tensor, b: &Tensor| std::ptr::eq(&*a.storage_and_layout().0, &*b.storage_and_layout().0);
+        if shares(&grad, &self.var) { grad.copy() } else { Ok(grad) }
+    }
+
+    /// Sets the value, which may be of another type and on another device.
+    ///
+    /// # Errors
+    /// Another shape, or an error of Candle.
+    pub fn set(&self, value: &Tensor) -> candle_core::Result<()> {
+        self.var.set(&value.to_dtype(self.var.dtype())?.to_device(self.var.device())?)
+    }
+
+    /// A copy of the state in the type of the computation.
+    pub fn state(&self) -> candle_core::Result<State> {
+        self.tensors()?.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(self.compute_dtype())?))).collect()
+    }
+
+    /// A copy of the state as it is stored.
+    pub(crate) fn tensors(&self) -> candle_core::Result<State> {
+        let mut all = State::new();
+        for state in self.state.iter().filter(|_| self.started) {
+            all.extend(state.tensors(self.var.shape())?);
+        }
+        Ok(all)
+    }
+
+    /// Stores the given state tensors. The others stay as they are.
+    pub fn set_state(&mut self, state: State) -> candle_core::Result<()> {
+        for (name, tensor) in state {
+            let owner = self.state.iter_mut().find(|state| state.has(name));
+            owner.ok_or_else(|| Error::variable(&self.name, format!("keeps no state '{name}'")))?.set(
+                name,
+                &tensor,
+                self.clock.step,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Sets clock and state to earlier or loaded ones, whose tensors have the stored types.
+    pub(crate) fn restore(&mut self, clock: Clock, started: bool, state: State) -> candle_core::Result<()> {
+        (self.clock, self.started) = (clock, started);
+        if !started {
+            return self.state.iter().try_for_each(SlotState::clear);
+        }
+        self.set_state(state)
+    }
+
+    /// The bytes of its state.
+    pub fn state_bytes(&self) -> usize {
+        self.state.iter().filter(|_| self.started).map(SlotState::bytes).sum()
+    }
+}
+
+/// The variables of a group at one step.
+pub struct Slots<'a> {
+    pub(crate) all: &'a mut [Slot],
+    /// The position of the algorithm in the chain.
+    pub(crate) position: usize,
+    /// The memory of its state.
+    pub(crate) buffers: &'a [Arc<StateBuffer>],
+    /// Whether no other algorithm of the chain needs the gradients after this one.
+    pub(crate) is_last: bool,
+    pub(crate) maximize: bool,
+    /// The loss before the step, and the closure that computes it again.
+    pub(crate) loss: Option<(Tensor, &'a mut dyn FnMut() -> candle_core::Result<Tensor>)>,
+}
+
+impl Slots<'_> {
+    /// The variables that have a gradient.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.all.iter_mut().filter(|slot| slot.grad.is_some())
+    }
+
+    /// Sets each variable that has a gradient to `update(clock, value, gradient, state)`.
+    ///
+    /// # Errors
+    /// An error of Candle, or of `update`.
+    pub fn each(
+        &mut self,
+        mut update: impl FnMut(&mut Clock, &Tensor, &Tensor, &mut State) -> candle_core::Result<Tensor>,
+    ) -> Result<()> {
+        for slot in self.iter_mut() {
+            let (p, g, before) = (slot.value()?, slot.grad()?, slot.state()?);
+            let mut state = before.clone();
+            let next = update(&mut slot.clock, &p, &g, &mut state)?;
+            // A state that stays as it was is not rounded again.
+            state.retain(|name, tensor| before.get(name).is_none_or(|before| before.id() != tensor.id()));
+            slot.set_state(state)?;
+            if next.id() != p.id() {
+                slot.set(&next)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The factor of all gradients and losses: -1 if the group maximizes, else 1.
+    pub fn sign(&self) -> f64 {
+        if self.maximize { -1. } else { 1. }
+    }
+
+    /// The loss before the step, times [`sign`](Self::sign).
+    ///
+    /// # Errors
+    /// The user called `step`, not `step_with`.
+    pub fn loss(&self) -> Result<Tensor> {
+        Ok((&self.loss.as_ref().ok_or_else(no_closure)?.0 * self.sign())?)
+    }
+
+    /// Computes the loss again, times [`sign`](Self::sign), and the gradients at the present values. It does not clip
+    /// them.
+    ///
+    /// # Errors
+    /// The user called `step`, not `step_with`, or the closure failed.
+    pub fn evaluate(&mut self) -> Result<Tensor> {
+        let sign = self.sign();
+        let (_, compute) = self.loss.as_mut().ok_or_else(no_closure)?;
+        let loss = compute()?;
+        let grads = loss.backward()?;
+        for slot in self.iter_mut() {
+            slot.grad = Some(grads.get(&slot.var).map_or_else(|| slot.var.zeros_like(), |grad| Ok(grad.clone()))?);
+            slot.scale = sign;
+        }
+        Ok((loss * sign)?)
+    }
+}
+
+pub(crate) fn no_closure() -> Error {
+    Error::conflict("step", "it computes the loss again: call step_with")
+}
+
+/// A sum that does not depend on the order of its parts. `VarMap::all_vars` has another order in every run.
+pub(crate) fn sum(parts: &mut [f64]) -> f64 {
+    parts.sort_unstable_by(f64::total_cmp);
+    parts.iter().sum()
+}

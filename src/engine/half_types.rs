@@ -1,0 +1,239 @@
+//! Half precision, in variables or in state: read, computed in f32, rounded once when written back.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use pulp::{Arch, Simd, WithSimd};
+
+use super::pass::{self, Element, Elements, Sum, What};
+use super::state::Part;
+use super::sums::Lanes;
+use crate::rule::{MAX_STATE, MAX_SUMS, Rule};
+
+/// Elements converted at a time, so that their copies stay in the first-level cache.
+const CHUNK: usize = 512;
+
+/// A pass over elements that are not all f32.
+pub(super) fn pass<E: Wide, K: Rule<f32>>(k: K, what: What, elements: Elements<E>) {
+    let stores = Stores { p: what == What::Update, state: true };
+    in_chunks(elements, stores, |p, g, state, scale| pass::run(k, what, p, g, state, scale));
+}
+
+/// The sums of at most a block of elements that are not all f32.
+pub(super) fn measure<E: Wide, K: Rule<f32>>(k: K, sum: Sum, elements: Elements<E>) -> [f64; MAX_SUMS] {
+    let mut lanes = Lanes::new();
+    let stores = Stores { p: false, state: false };
+    in_chunks(elements, stores, |p, g, state, scale| pass::add(k, sum, p, g, state, scale, &mut lanes));
+    lanes.fold()
+}
+
+/// What is written back.
+#[derive(Clone, Copy)]
+struct Stores {
+    p: bool,
+    state: bool,
+}
+
+/// Calls `f` with copies in f32, a chunk at a time, and writes them back.
+fn in_chunks<E: Wide>(
+    elements: Elements<E>,
+    stores: Stores,
+    mut f: impl FnMut(&mut [f32], &[f32], [&mut [f32]; MAX_STATE], f64),
+) {
+    let Elements { p, g, mut state, from, scale, step } = elements;
+    let (mut wide_p, mut wide_g) = ([0.; CHUNK], [0.; CHUNK]);
+    let mut wide_state = [[0.; CHUNK]; MAX_STATE];
+    let names = state.iter().take_while(|part| !matches!(part, Part::None)).count();
+    for (at, p) in (0..).step_by(CHUNK).zip(p.chunks_mut(CHUNK)) {
+        let n = p.len();
+        let g = if g.is_empty() { g } else { &g[at..at + n] };
+        for (part, wide) in state.iter().zip(&mut wide_state) {
+            match part {
+                Part::F32(part) => f32::widen(&part[at..at + n], &mut wide[..n]),
+                Part::BF16(part) => bf16::widen(&part[at..at + n], &mut wide[..n]),
+                Part::F64(_) | Part::None => {}
+            }
+        }
+        let mut used = 0;
+        let slices = wide_state.each_mut().map(|wide| {
+            used += 1;
+            if used <= names { &mut wide[..n] } else { [].as_mut_slice() }
+        });
+        let wide = [&mut wide_p[..n], &mut wide_g[..g.len()]];
+        E::with_wide(p, g, wide, stores.p, |p, g| f(p, g, slices, scale));
+        if stores.state {
+            for (name, (part, wide)) in (0..).zip(state.iter_mut().zip(&wide_state)) {
+                match part {
+                    Part::F32(part) => f32::narrow(&wide[..n], &mut part[at..at + n]),
+                    Part::BF16(part) => {
+                        narrow_at_random(&wide[..n], &mut part[at..at + n], Noise { step, name, from: from + at });
+                    }
+                    Part::F64(_) | Part::None => {}
+                }
+            }
+        }
+    }
+}
+
+/// Rounds up or down at random, by the distance to either. An average that moves by less than half a unit of the last place
+/// would stand still forever if it were rounded to the nearest: with β₂ = 0.999, any v would.
+fn narrow_at_random(from: &[f32], to: &mut [bf16], noise: Noise) {
+    let (salt, first) = (noise.salt(), noise.from as u32);
+    map(from, to.reinterpret_cast_mut(), move |i, x| round(x, mix(first.wrapping_add(i) ^ salt) & 0xffff));
+}
+
+/// A whole state tensor, rounded as a step rounds it.
+pub(super) fn round_at_random(values: &[f32], step: u64, name: u32) -> Vec<bf16> {
+    let mut rounded = vec![bf16::ZERO; values.len()];
+    narrow_at_random(values, &mut rounded, Noise { step, name, from: 0 });
+    rounded
+}
+
+/// A type that widens to f32.
+pub(super) trait Wide: Element {
+    fn widen(from: &[Self], to: &mut [f32]);
+    /// Rounded to the nearest, ties to even.
+    fn narrow(from: &[f32], to: &mut [Self]);
+
+    /// Calls `f` with copies in f32, in two buffers of the same lengths, and writes the first back if `store`.
+    fn with_wide(
+        p: &mut [Self],
+        g: &[Self],
+        [wide_p, wide_g]: [&mut [f32]; 2],
+        store: bool,
+        f: impl FnOnce(&mut [f32], &[f32]),
+    ) {
+        Self::widen(p, wide_p);
+        Self::widen(g, wide_g);
+        f(wide_p, wide_g);
+        if store {
+            Self::narrow(wide_p, p);
+        }
+    }
+}
+
+impl Wide for f32 {
+    fn widen(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+
+    fn narrow(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+
+    fn with_wide(p: &mut [f32], g: &[f32], _: [&mut [f32]; 2], _: bool, f: impl FnOnce(&mut [f32], &[f32])) {
+        f(p, g);
+    }
+}
+
+impl Wide for f16 {
+    fn widen(from: &[f16], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+
+    fn narrow(from: &[f32], to: &mut [f16]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+impl Wide for bf16 {
+    fn widen(from: &[bf16], to: &mut [f32]) {
+        map(from.reinterpret_cast(), to, |_, bits: u16| f32::from_bits(u32::from(bits) << 16));
+    }
+
+    fn narrow(from: &[f32], to: &mut [bf16]) {
+        map(from, to.reinterpret_cast_mut(), |_, x| round(x, 0x7fff + ((x.to_bits() >> 16) & 1)));
+    }
+}
+
+/// Sets each number to a function of its index and of another number.
+fn map<A: Copy, B>(from: &[A], to: &mut [B], f: impl Fn(u32, A) -> B) {
+    struct Map<'a, A, B, F>(&'a [A], &'a mut [B], F);
+    impl<A: Copy, B, F: Fn(u32, A) -> B> WithSimd for Map<'_, A, B, F> {
+        type Output = ();
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) {
+            let Self(from, to, f) = self;
+            for (i, (from, to)) in from.iter().zip(to).enumerate() {
+                *to = f(i as u32, *from);
+            }
+        }
+    }
+    Arch::new().dispatch(Map(from, to, f));
+}
+
+/// The upper half of a number's bits, which is a bf16's, after `add` to the lower half has carried or not. NaN stays NaN.
+#[inline(always)]
+fn round(x: f32, add: u32) -> u16 {
+    let bits = x.to_bits().wrapping_add(add) >> 16;
+    if x.is_nan() { 0x7fc0 } else { bits as u16 }
+}
+
+/// What the rounding of a state's elements depends on, and nothing else: the same at any number of threads.
+#[derive(Clone, Copy)]
+struct Noise {
+    step: u64,
+    name: u32,
+    from: usize,
+}
+
+impl Noise {
+    fn salt(self) -> u32 {
+        let high = (self.from >> 32) as u32;
+        mix(step_salt(self.step) ^ self.name.wrapping_mul(0x9e37_79b9) ^ high)
+    }
+}
+
+/// What a step adds to the noise.
+pub(super) fn step_salt(step: u64) -> u32 {
+    mix(mix(step as u32) ^ (step >> 32) as u32)
+}
+
+/// A hash of 32 bits in which every bit depends on every other (Wellons, 2018, "Prospecting for hash functions").
+#[inline(always)]
+fn mix(x: u32) -> u32 {
+    let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+    let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_is_rounded_as_the_half_crate_rounds_it() {
+        let numbers: Vec<f32> = (0..100_000u32)
+            .map(|i| f32::from_bits(mix(i)))
+            .chain([0., -0., f32::INFINITY, f32::NAN, 1.0039063])
+            .collect();
+        let mut rounded = vec![bf16::ZERO; numbers.len()];
+        bf16::narrow(&numbers, &mut rounded);
+        let mut wide = vec![0.; numbers.len()];
+        bf16::widen(&rounded, &mut wide);
+        for ((&x, &rounded), &wide) in numbers.iter().zip(&rounded).zip(&wide) {
+            if x.is_nan() {
+                assert!(rounded.is_nan() && wide.is_nan());
+            } else {
+                assert_eq!((rounded, wide), (bf16::from_f32(x), rounded.to_f32()));
+            }
+        }
+    }
+
+    #[test]
+    fn state_is_rounded_to_a_neighbor_and_right_on_average() {
+        let x = 1. + 0.3 / 128.;
+        let numbers = vec![x; 100_000];
+        let mut kept = vec![bf16::ZERO; numbers.len()];
+        narrow_at_random(&numbers, &mut kept, Noise { step: 3, name: 1, from: 7 });
+        let (low, high) = (bf16::from_f32(1.), bf16::from_f32(1. + 1. / 128.));
+        assert!(kept.iter().all(|kept| [low, high].contains(kept)));
+        let up = kept.iter().filter(|&&kept| kept == high).count() as f64 / numbers.len() as f64;
+        assert!((up - 0.3).abs() < 0.01, "{up}");
+        // Exact numbers, infinity and NaN are kept.
+        let numbers = [1.5, 0., f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+        let mut kept = [bf16::ZERO; 5];
+        narrow_at_random(&numbers, &mut kept, Noise { step: 1, name: 0, from: 0 });
+        assert_eq!(kept.map(bf16::to_f32)[..4], numbers[..4]);
+        assert!(kept[4].is_nan());
+    }
+}

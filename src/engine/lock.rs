@@ -1,0 +1,135 @@
+//! Direct access to the memory of a variable and of its gradient.
+//!
+//! Candle hands out the memory of a tensor to an in-place operation alone. Such an operation may call a closure.
+
+use std::cell::Cell;
+
+use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var};
+
+use super::Element;
+
+/// A variable as the engine locks it, with what a step asks of it: reading these from the variable costs a cache miss each.
+#[derive(Debug)]
+pub(crate) struct VarLock {
+    /// A view of the first element, from which all of the memory can be reached; of an empty variable it is the whole. Candle
+    /// checks before an in-place operation that no two elements of the tensor overlap, which allocates for a tensor of
+    /// several dimensions.
+    first: Tensor,
+    pub(crate) dtype: DType,
+    pub(crate) len: usize,
+    pub(crate) place: Place,
+}
+
+/// Where a variable lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Place {
+    Host,
+    /// A GPU for which the engine has kernels.
+    Cuda,
+    /// Any other device: a step copies to the host and back.
+    Elsewhere,
+}
+
+impl VarLock {
+    pub(crate) fn new(tensor: &Tensor) -> Self {
+        // All variables are contiguous: `Var` makes them so.
+        let first = (0..tensor.rank()).try_fold(tensor.detach(), |part, _| part.get(0));
+        let place = match tensor.device() {
+            Device::Cpu => Place::Host,
+            Device::Cuda(_) if cfg!(feature = "cuda") => Place::Cuda,
+            _ => Place::Elsewhere,
+        };
+        let first = first.unwrap_or_else(|_| tensor.detach());
+        Self { first, dtype: tensor.dtype(), len: tensor.elem_count(), place }
+    }
+
+    /// Calls `f` with the elements of the variable, mutable, and of its gradient, which is empty if there is none. Memory
+    /// that is not the host's is copied there and back: correct, not fast.
+    pub(crate) fn with<E: Element>(
+        &self,
+        var: &Var,
+        grad: Option<&Tensor>,
+        f: impl FnOnce(&mut [E], &[E]),
+    ) -> Result<()> {
+        if self.place == Place::Host {
+            return self.with_host(grad, f);
+        }
+        let host = var.to_device(&Device::Cpu)?;
+        let grad = grad.map(|grad| grad.to_device(&Device::Cpu)).transpose()?;
+        Self::new(&host).with_host(grad.as_ref(), f)?;
+        var.set(&host.to_device(var.device())?)
+    }
+
+    /// Calls `f` with all elements of a state tensor, which is on the host.
+    pub(super) fn with_state<E: Element>(&self, f: impl FnOnce(&mut [E]) -> Result<()>) -> Result<()> {
+        self.first.inplace_op1(&Access::new(|values: &mut CpuStorage, _: &Layout| f(values_mut(values)?)))
+    }
+
+    fn with_host<E: Element>(&self, grad: Option<&Tensor>, f: impl FnOnce(&mut [E], &[E])) -> Result<()> {
+        let n = self.len;
+        let Some(grad) = grad else {
+            return self.first.inplace_op1(&Access::new(|p: &mut CpuStorage, _: &Layout| {
+                f(&mut values_mut(p)?[..n], &[]);
+                Ok(())
+            }));
+        };
+        if !grad.is_contiguous() {
+            return self.with_host(Some(&grad.contiguous()?), f);
+        }
+        let access = Access::new(|p: (&mut CpuStorage, &Layout), g: (&CpuStorage, &Layout)| {
+            let from = g.1.start_offset();
+            f(&mut values_mut(p.0)?[..n], &g.0.as_slice()?[from..from + n]);
+            Ok(())
+        });
+        match self.first.inplace_op2(grad, &access) {
+            // Candle refuses a gradient that lies in the memory of the variable: that of θ²/2 may be θ itself.
+            Err(_) if access.is_unused() => self.first.inplace_op2(&grad.copy()?, &access),
+            done => done,
+        }
+    }
+}
+
+/// An operation that passes what it is given to a closure, once.
+pub(crate) struct Access<F>(Cell<Option<F>>);
+
+impl<F> Access<F> {
+    pub(crate) fn new(f: F) -> Self {
+        Self(Cell::new(Some(f)))
+    }
+
+    fn is_unused(&self) -> bool {
+        let f = self.0.take();
+        let unused = f.is_some();
+        self.0.set(f);
+        unused
+    }
+
+    #[cfg(feature = "cuda")]
+    pub(crate) fn take(&self) -> Option<F> {
+        self.0.take()
+    }
+}
+
+impl<F: FnOnce(&mut CpuStorage, &Layout) -> Result<()>> InplaceOp1 for Access<F> {
+    fn name(&self) -> &'static str {
+        "optimizer-state"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        self.0.take().map_or(Ok(()), |f| f(storage, layout))
+    }
+}
+
+impl<F: FnOnce((&mut CpuStorage, &Layout), (&CpuStorage, &Layout)) -> Result<()>> InplaceOp2 for Access<F> {
+    fn name(&self) -> &'static str {
+        "optimizer-step"
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
+        self.0.take().map_or(Ok(()), |f| f((s1, l1), (s2, l2)))
+    }
+}
+
+fn values_mut<E: Element>(storage: &mut CpuStorage) -> Result<&mut [E]> {
+    E::slice_mut(storage).ok_or_else(|| Error::Msg(format!("expected storage of type {:?}", E::DTYPE)))
+}

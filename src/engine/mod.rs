@@ -1,0 +1,289 @@
+//! The engine: it makes every elementwise rule an [`Algorithm`], one pass over memory a step.
+//!
+//! | module | what |
+//! |---|---|
+//! | `walk` | the variables of a group, on several threads |
+//! | `pass` | the loops over elements on the CPU, for each type and instruction set |
+//! | `half_types` | conversion of half precision, and the rounding of 16-bit state |
+//! | `sums` | the order in which sums are folded |
+//! | `state` | the state of a variable |
+//! | `lock` | access to the memory of variables and gradients |
+//! | `cuda` | the rule as a kernel, its compilation and launch |
+
+mod cuda;
+mod half_types;
+mod lock;
+mod pass;
+mod state;
+mod sums;
+mod walk;
+
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use crate::algorithm::{Algorithm, Clock, Memory, Slot, Slots, State, sum};
+use crate::error::{Error, Result};
+use crate::rule::{Elementwise, Fields, Parts, Rule, Span};
+
+#[cfg(feature = "cuda")]
+use lock::Place;
+pub(crate) use lock::VarLock;
+pub(crate) use pass::Element;
+pub(crate) use state::{SlotState, StateBuffer, StateView, state_dtypes, stored_dtype};
+
+/// What the engine does for an elementwise rule, whatever its type.
+#[doc(hidden)]
+pub trait Kernel {
+    /// Sets the state of a variable, at this position of the chain, to what it is before the first step.
+    fn start(&self, slot: &mut Slot, position: usize) -> Result<()>;
+    /// Which state it keeps, as bits.
+    fn state_mask(&self) -> u32;
+    /// Whether the step of an element depends on others, by sums.
+    fn has_sums(&self) -> bool;
+    /// The CUDA kernels of a step of a variable with these dimensions.
+    fn cuda_source(&self, dims: &[usize], dtype: DType, state_dtype: Option<DType>) -> Result<String>;
+}
+
+impl<E: Elementwise> Algorithm for E {
+    fn state_names(&self, dims: &[usize]) -> Vec<&'static str> {
+        self.scalars(&mut Clock::first(dims)).state_names()
+    }
+
+    fn weight_copies(&self) -> &'static [&'static str] {
+        <E::Rule as Parts<f64>>::WEIGHT_COPIES
+    }
+
+    fn clock(&self) -> Span {
+        <E::Rule as Parts<f64>>::CLOCK
+    }
+
+    /// Takes the names from a first step that it throws away.
+    fn memory(&self) -> Vec<(&'static str, f64)> {
+        let mut t = Clock::first(&[]);
+        let k = self.scalars(&mut t);
+        if E::MEASURED {
+            self.measured(&mut t, k);
+        }
+        t.memory.iter().map(|memory| (memory.name, memory.start)).collect()
+    }
+
+    fn step(&self, vars: &mut Slots) -> Result<()> {
+        step(self, vars)
+    }
+
+    fn eval(&self, t: &Clock, p: &Tensor, state: &State) -> Result<Tensor> {
+        let k = self.scalars(&mut t.clone());
+        Ok(pass::eval(&k, p, state)?)
+    }
+
+    fn kernel(&self) -> Option<&dyn Kernel> {
+        Some(self)
+    }
+}
+
+impl<E: Elementwise> Kernel for E {
+    fn start(&self, slot: &mut Slot, position: usize) -> Result<()> {
+        let k = self.scalars(&mut Clock { step: 1, ..slot.clock.clone() });
+        let Some(SlotState::View(view)) = slot.state.get(position) else { return Ok(()) };
+        let view = view.clone();
+        #[cfg(feature = "cuda")]
+        if slot.lock.place == Place::Cuda {
+            return Ok(cuda::init(slot, &view, &k)?);
+        }
+        Ok(view.with(&mut |parts| walk::init(slot, parts, &k))?)
+    }
+
+    fn state_mask(&self) -> u32 {
+        self.scalars(&mut Clock::first(&[])).state_mask()
+    }
+
+    fn has_sums(&self) -> bool {
+        let k = self.scalars(&mut Clock::first(&[]));
+        k.has_totals() || k.has_norms()
+    }
+
+    fn cuda_source(&self, dims: &[usize], dtype: DType, state_dtype: Option<DType>) -> Result<String> {
+        let allowed = state_dtypes(dtype);
+        if let Some(asked) = state_dtype.filter(|asked| !allowed.contains(asked)) {
+            let allowed = allowed.iter().map(|dtype| dtype.as_str());
+            return Err(Error::unknown("state type", asked.as_str(), allowed));
+        }
+        let k = self.scalars(&mut Clock::first(dims));
+        Ok(cuda::source(&k, dtype, &stored_dtypes(&k, dtype, state_dtype))?)
+    }
+}
+
+/// Reserves memory for the state of all variables of a group under the algorithm at this position of the chain.
+pub(crate) fn reserve(
+    algorithm: &dyn Algorithm,
+    position: usize,
+    slots: &mut [Slot],
+    state_dtype: Option<DType>,
+) -> Result<Vec<Arc<StateBuffer>>> {
+    struct Kind {
+        names: Vec<&'static str>,
+        dtype: DType,
+        device: Device,
+        elements: usize,
+    }
+    let mut kinds: Vec<Kind> = vec![];
+    let mut views = vec![];
+    for slot in &*slots {
+        let (names, dtype, device) = (algorithm.state_names(&slot.clock.dims), slot.lock.dtype, slot.var.device());
+        let alike = |kind: &Kind| kind.names == names && kind.dtype == dtype && kind.device.same_device(device);
+        let index = kinds.iter().position(alike).unwrap_or_else(|| {
+            kinds.push(Kind { names, dtype, device: device.clone(), elements: 0 });
+            kinds.len() - 1
+        });
+        views.push((index, kinds[index].elements));
+        kinds[index].elements += StateView::room(slot.lock.len);
+    }
+    let copies = algorithm.weight_copies();
+    let make = |kind: &Kind| {
+        let stored = |name: &&str| stored_dtype(kind.dtype, state_dtype, copies.contains(name));
+        let dtypes: Vec<_> = kind.names.iter().map(stored).collect();
+        Ok(Arc::new(StateBuffer::new(&dtypes, kind.elements, &kind.device)?))
+    };
+    let buffers = kinds.iter().map(make).collect::<Result<Vec<_>>>()?;
+    for (slot, (index, from)) in slots.iter_mut().zip(views) {
+        let (buffer, names, len) = (buffers[index].clone(), kinds[index].names.clone(), slot.lock.len);
+        slot.state.insert(position, SlotState::View(StateView { buffer, index, names, from, len }));
+    }
+    Ok(buffers)
+}
+
+/// The types in which the state of a rule is stored.
+fn stored_dtypes<K: Rule<f64>>(k: &K, dtype: DType, asked: Option<DType>) -> Vec<DType> {
+    let copies = <K as Parts<f64>>::WEIGHT_COPIES;
+    k.state_names().iter().map(|name| stored_dtype(dtype, asked, copies.contains(name))).collect()
+}
+
+/// The scalars that some variables of a group share at a step.
+struct Launch<K> {
+    k: K,
+    /// The clock after the step.
+    after: Clock,
+}
+
+/// One step of a group: the sums over the group if the rule has any, then each variable.
+fn step<E: Elementwise>(h: &E, vars: &mut Slots) -> Result<()> {
+    let (position, is_last, slots) = (vars.position, vars.is_last, &mut *vars.all);
+    let mut launches = launches(h, slots);
+    let _totals = totals(h, slots, position, vars.buffers, &mut launches)?;
+    for slot in &mut *slots {
+        if let Some(launch) = slot.launch {
+            slot.clock.follow(&launches[launch].after);
+        }
+    }
+    let steps = |slot: &Slot| slot.launch.filter(|_| slot.grad.is_some());
+    walk::each(slots, position, vars.buffers, |slot, state| match steps(slot) {
+        Some(launch) => {
+            walk::step(slot, state, &launches[launch].k)?;
+            if is_last {
+                // Here it is in the cache.
+                slot.grad = None;
+            }
+            Ok(())
+        }
+        None => Ok(()),
+    })?;
+    #[cfg(feature = "cuda")]
+    cuda::step(slots, position, vars.buffers, &steps, &|launch| launches[launch].k, &_totals)?;
+    Ok(())
+}
+
+/// Computes the scalars of each variable, once for all that have the same clock and dimensions, and merges equal ones.
+fn launches<E: Elementwise>(h: &E, slots: &mut [Slot]) -> Vec<Launch<E::Rule>> {
+    let ticks_always = <E::Rule as Parts<f64>>::CLOCK == Span::Group;
+    let mut launches: Vec<Launch<E::Rule>> = vec![];
+    let mut known: Vec<Known> = vec![];
+    for slot in slots {
+        slot.launch = None;
+        if slot.grad.is_none() && !ticks_always {
+            continue;
+        }
+        let alike = |known: &&Known| {
+            (known.shape, known.step) == (slot.shape, slot.clock.step) && known.memory == slot.clock.memory
+        };
+        if let Some(known) = known.iter().rev().find(alike) {
+            slot.launch = Some(known.launch);
+            continue;
+        }
+        let mut after = slot.clock.clone();
+        let k = h.scalars(&mut after);
+        let same = |launch: &Launch<E::Rule>| launch.k == k && launch.after.agrees(&after);
+        let launch = launches.iter().position(same).unwrap_or_else(|| {
+            launches.push(Launch { k, after });
+            launches.len() - 1
+        });
+        let Clock { step, memory, .. } = &slot.clock;
+        known.push(Known { shape: slot.shape, step: *step, memory: memory.clone(), launch });
+        slot.launch = Some(launch);
+    }
+    launches
+}
+
+/// A clock before the step, and the scalars that it gives for variables of one shape.
+struct Known {
+    shape: usize,
+    step: u64,
+    memory: Vec<Memory>,
+    launch: usize,
+}
+
+/// The sums over a group.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+enum Totals {
+    /// The rule has none.
+    None,
+    Host(Vec<f64>),
+    #[cfg(feature = "cuda")]
+    Device(cuda::DeviceTotals),
+}
+
+/// Sums over the group, and hands the sums to each set of scalars. On a GPU they stay there, unless the host computes
+/// scalars from them, or not all variables of the group lie on that GPU.
+fn totals<E: Elementwise>(
+    h: &E,
+    slots: &mut [Slot],
+    position: usize,
+    buffers: &[Arc<StateBuffer>],
+    launches: &mut [Launch<E::Rule>],
+) -> Result<Totals> {
+    if !launches.iter().any(|launch| launch.k.has_totals()) {
+        return Ok(Totals::None);
+    }
+    let asks = |slot: &Slot| {
+        let launch = slot.launch.filter(|_| slot.grad.is_some())?;
+        Some(launch).filter(|launch| launches[*launch].k.has_totals())
+    };
+    walk::each(slots, position, buffers, |slot, state| match asks(slot) {
+        Some(launch) => walk::measure_group(slot, state, &launches[launch].k),
+        None => Ok(()),
+    })?;
+    #[cfg(feature = "cuda")]
+    {
+        let on_devices = cuda::sums(slots, position, buffers, &asks, &|launch| launches[launch].k)?;
+        let count = slots.iter().filter(|slot| asks(slot).is_some()).count();
+        match &on_devices[..] {
+            [all] if all.covers(count) && !E::MEASURED => return Ok(all.total()?),
+            some => some.iter().try_for_each(|sums| sums.download(slots))?,
+        }
+    }
+    let names = <<E::Rule as Parts<f64>>::Totals as Fields<f64>>::NAMES;
+    let mut parts: Vec<f64> = vec![];
+    let mut total = |term: usize| {
+        parts.clear();
+        parts.extend(slots.iter().filter(|slot| asks(slot).is_some()).map(|slot| slot.sums[term]));
+        sum(&mut parts)
+    };
+    let sums: Vec<f64> = (0..names.len()).map(&mut total).collect();
+    for Launch { k, after } in launches {
+        *k = k.with_totals(Fields::from_fn(|term| sums[term]));
+        if E::MEASURED {
+            *k = h.measured(after, *k);
+        }
+    }
+    Ok(Totals::Host(sums))
+}

@@ -1,0 +1,355 @@
+//! Groups of variables.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use candle_core::{DType, Tensor};
+
+use crate::algorithm::{Algorithm, Memory, Method, Slot, Slots, State};
+use crate::engine::{SlotState, StateBuffer, reserve, state_dtypes, stored_dtype};
+use crate::error::{Error, Result};
+use crate::hyper::{Runs, Value};
+use crate::rule::Span;
+use crate::schedule::Schedule;
+use crate::vars::NamedVars;
+
+/// Variables and the method that moves them.
+#[derive(Debug)]
+pub struct Group {
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) method: Method,
+    schedules: Vec<Scheduled>,
+    /// Whether a hyperparameter changed that no step has checked yet.
+    dirty: bool,
+    pub(crate) state_dtype: Option<DType>,
+    /// The memory of the state of each algorithm; empty before the first step.
+    buffers: Vec<Vec<Arc<StateBuffer>>>,
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    key: String,
+    /// The position of the algorithm in the chain and of the key in it, once a step has looked them up.
+    found: Option<(usize, usize)>,
+    base: f64,
+    schedule: Arc<dyn Schedule>,
+    /// The value that the algorithm has now.
+    now: Option<f64>,
+}
+
+impl Group {
+    /// `method` is a struct of hyperparameters such as [`ParamsAdamW`](crate::ParamsAdamW), or a [`Spec`](crate::Spec).
+    pub fn new(vars: impl Into<NamedVars>, method: impl Into<Method>) -> Self {
+        let slots = vars.into().0.into_iter().map(Slot::new).collect();
+        Self { slots, method: method.into(), schedules: vec![], dirty: false, state_dtype: None, buffers: vec![] }
+    }
+
+    /// Appends an algorithm, which runs after the present ones: Lookahead or EMA after an optimizer, an optimizer after SAM.
+    pub fn then(mut self, method: impl Into<Method>) -> Self {
+        let Method { chain, maximize } = method.into();
+        self.method.chain.extend(chain);
+        self.method.maximize |= maximize;
+        self
+    }
+
+    /// Maximizes the loss instead of minimizing it.
+    pub fn maximize(mut self, maximize: bool) -> Self {
+        self.method.maximize = maximize;
+        self
+    }
+
+    /// Sets the type of the state, F32 or BF16. The state of F64 variables stays F64, and copies of weights stay F32.
+    pub fn state_dtype(mut self, dtype: DType) -> Self {
+        self.state_dtype = Some(dtype);
+        self
+    }
+
+    /// Schedules a hyperparameter. Its own value is the schedule's `base`.
+    pub fn schedule(mut self, key: &str, schedule: impl Schedule) -> Self {
+        self.add_schedule(key, Arc::new(schedule));
+        self
+    }
+
+    pub(crate) fn add_schedule(&mut self, key: &str, schedule: Arc<dyn Schedule>) {
+        let base = self.base(key).ok().and_then(Value::number).unwrap_or(f64::NAN);
+        if let Some(before) = self.scheduled(key) {
+            self.schedules.remove(before);
+        }
+        self.schedules.push(Scheduled { key: key.into(), found: None, base, schedule, now: None });
+    }
+
+    /// The variables.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The algorithms and the direction.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Finds the algorithm that has a key, and strips a qualifier. Write `lookahead.alpha` if several algorithms have an
+    /// `alpha`.
+    fn find<'k>(&self, key: &'k str) -> Result<(usize, &'k str)> {
+        let chain = &self.method.chain;
+        let (owner, plain) = key.split_once('.').map_or((None, key), |(owner, plain)| (Some(owner), plain));
+        let has =
+            |at: &usize| owner.is_none_or(|owner| owner == chain[*at].name()) && chain[*at].field(plain).is_some();
+        let mut found = (0..chain.len()).filter(has);
+        if let (Some(at), None) = (found.next(), found.next()) {
+            return Ok((at, plain));
+        }
+        let qualified = |key: &&str| chain.iter().filter(|algorithm| algorithm.field(key).is_some()).count() > 1;
+        let keys = chain.iter().flat_map(|algorithm| {
+            let full = |key: &&'static str| match qualified(key) {
+                true => format!("{}.{key}", algorithm.name()),
+                false => (*key).into(),
+            };
+            algorithm.keys().iter().map(full).collect::<Vec<String>>()
+        });
+        Err(Error::unknown(&format!("key of {}", self.method.name()), key, keys))
+    }
+
+    /// Whether two keys are the same, with a qualifier or without.
+    fn same(&self, a: &str, b: &str) -> bool {
+        a == b || self.find(a).is_ok_and(|found| self.find(b).is_ok_and(|other| found == other))
+    }
+
+    fn scheduled(&self, key: &str) -> Option<usize> {
+        self.schedules.iter().position(|scheduled| self.same(&scheduled.key, key))
+    }
+
+    /// The value of a hyperparameter at `step`.
+    pub(crate) fn get(&self, key: &str, step: u64) -> Result<Value> {
+        match self.scheduled(key).map(|at| &self.schedules[at]) {
+            Some(Scheduled { base, schedule, .. }) => Ok(schedule.at(*base, step).into()),
+            None => self.base(key),
+        }
+    }
+
+    /// The value of a hyperparameter before its schedule.
+    pub(crate) fn base(&self, key: &str) -> Result<Value> {
+        if let Some(at) = self.scheduled(key) {
+            return Ok(self.schedules[at].base.into());
+        }
+        let (at, plain) = self.find(key)?;
+        self.method.chain[at].get(plain)
+    }
+
+    pub(crate) fn set(&mut self, key: &str, value: Value) -> Result<()> {
+        let (at, plain) = self.find(key)?;
+        let mut algorithm = self.method.chain[at].clone();
+        algorithm.set(plain, value)?;
+        self.replace(at, algorithm)?;
+        self.rebase(key, value);
+        Ok(())
+    }
+
+    /// Replaces the hyperparameters of one algorithm by others of the same type.
+    pub(crate) fn replace(&mut self, at: usize, algorithm: Box<dyn Algorithm>) -> Result<()> {
+        algorithm.validate()?;
+        let names = |algorithm: &dyn Algorithm, slot: &Slot| algorithm.state_names(slot.var.dims());
+        let numbers =
+            |algorithm: &dyn Algorithm| algorithm.memory().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let before = &*self.method.chain[at];
+        let tensors_differ = self.slots.iter().any(|slot| names(before, slot) != names(&*algorithm, slot));
+        if tensors_differ || numbers(before) != numbers(&*algorithm) {
+            return Err(other_state(&*algorithm));
+        }
+        self.method.chain[at] = algorithm;
+        Ok(())
+    }
+
+    /// Sets a hyperparameter without a check. The next step checks it.
+    pub(crate) fn assign(&mut self, key: &str, value: Value) {
+        if let Ok((at, plain)) = self.find(key) {
+            self.dirty |= self.method.chain[at].assign(plain, value);
+            self.rebase(key, value);
+        }
+    }
+
+    fn rebase(&mut self, key: &str, value: Value) {
+        if let (Some(at), Some(base)) = (self.scheduled(key), value.number()) {
+            (self.schedules[at].base, self.schedules[at].now) = (base, None);
+        }
+    }
+
+    /// Sets the scheduled hyperparameters to their values at `step`, and checks what changed.
+    pub(crate) fn move_to(&mut self, step: u64) -> Result<()> {
+        for i in 0..self.schedules.len() {
+            let (algorithm, index) = match self.schedules[i].found {
+                Some(found) => found,
+                None => {
+                    let (algorithm, plain) = self.find(&self.schedules[i].key)?;
+                    (algorithm, self.method.chain[algorithm].index(plain).unwrap_or_default())
+                }
+            };
+            let Scheduled { base, schedule, now, found, .. } = &mut self.schedules[i];
+            *found = Some((algorithm, index));
+            let value = schedule.at(*base, step);
+            if *now == Some(value) {
+                continue;
+            }
+            let algorithm = &mut self.method.chain[algorithm];
+            let (before, layout) = (algorithm.field_at(index), layout(&**algorithm));
+            algorithm.set_at(index, value.into())?;
+            if self::layout(&**algorithm) != layout {
+                let error = other_state(&**algorithm);
+                before.map(|before| algorithm.assign_at(index, before.value));
+                return Err(error);
+            }
+            (*now, self.dirty) = (Some(value), true);
+        }
+        if self.dirty {
+            self.method.chain.iter().try_for_each(|algorithm| algorithm.validate())?;
+        }
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// Whether a step computes the loss again.
+    pub(crate) fn evaluates(&self) -> bool {
+        self.method.chain.iter().any(|algorithm| algorithm.evaluates())
+    }
+
+    fn clock(&self) -> Span {
+        let shared = self.method.chain.iter().any(|algorithm| algorithm.clock() == Span::Group);
+        if shared { Span::Group } else { Span::Tensor }
+    }
+
+    /// Starts the state of the variables that have a gradient for the first time.
+    pub(crate) fn start_state(&mut self) -> Result<()> {
+        let chain = &self.method.chain;
+        if chain.iter().any(|algorithm| algorithm.steps_all()) {
+            for slot in self.slots.iter_mut().filter(|slot| slot.grad.is_none()) {
+                slot.grad = Some(slot.var.zeros_like()?);
+            }
+        }
+        if self.slots.iter().all(|slot| slot.grad.is_none() || slot.started) {
+            return Ok(());
+        }
+        self.reserve()?;
+        let chain = &self.method.chain;
+        self.slots
+            .iter_mut()
+            .filter(|slot| slot.grad.is_some() && !slot.started)
+            .try_for_each(|slot| start(chain, slot))
+    }
+
+    /// Reserves the memory of the state of all variables, unless it is.
+    pub(crate) fn reserve(&mut self) -> Result<()> {
+        if !self.buffers.is_empty() {
+            return Ok(());
+        }
+        let mut buffers = vec![];
+        self.slots.iter_mut().for_each(|slot| slot.state.clear());
+        for (position, algorithm) in self.method.chain.iter().enumerate() {
+            if algorithm.kernel().is_some() {
+                buffers.push(reserve(&**algorithm, position, &mut self.slots, self.state_dtype)?);
+                continue;
+            }
+            buffers.push(vec![]);
+            for slot in &mut self.slots {
+                let mut state = State::new();
+                for name in algorithm.state_names(&slot.clock.dims) {
+                    let copies = algorithm.weight_copies().contains(&name);
+                    let dtype = stored_dtype(slot.lock.dtype, self.state_dtype, copies);
+                    // It holds the type; `start` sets the value.
+                    state.insert(name, Tensor::zeros(1, dtype, slot.var.device())?);
+                }
+                slot.state.push(SlotState::Tensors(state));
+            }
+        }
+        self.buffers = buffers;
+        Ok(())
+    }
+
+    /// Takes one step. `loss` is the loss before it, and the closure that computes it again.
+    pub(crate) fn step(
+        &mut self,
+        mut loss: Option<(&Tensor, &mut dyn FnMut() -> candle_core::Result<Tensor>)>,
+    ) -> Result<()> {
+        let always = self.clock() == Span::Group;
+        for slot in &mut self.slots {
+            slot.clock.step += u64::from(always || slot.grad.is_some());
+        }
+        let Self { slots, method, buffers, .. } = self;
+        let last = method.chain.len() - 1;
+        method.chain.iter().enumerate().try_for_each(|(position, algorithm)| {
+            let loss = loss.as_mut().map(|(before, compute)| (before.clone(), &mut **compute as _));
+            let (buffers, is_last) = (buffers.get(position).map_or(&[][..], |all| all), position == last);
+            algorithm.step(&mut Slots { all: slots, position, buffers, is_last, maximize: method.maximize, loss })
+        })
+    }
+
+    /// Whether a variable has state after `step` steps, if that alone tells.
+    pub(crate) fn has_state(&self, step: u64) -> Option<bool> {
+        // A group's clock also counts the steps in which the variable had no gradient.
+        if step == 0 { Some(false) } else { (self.clock() == Span::Tensor).then_some(true) }
+    }
+
+    /// Checks the group and prepares its slots. It does not start the state, since the user may load weights later.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let chain = &self.method.chain;
+        chain.iter().try_for_each(|algorithm| algorithm.validate())?;
+        for (end, runs, why) in [
+            (chain.first(), Runs::After, "it runs after another optimizer of the group"),
+            (chain.last(), Runs::Before, "it runs before another optimizer of the group"),
+        ] {
+            if let Some(wrapper) = end.filter(|end| end.runs() == Some(runs)) {
+                return Err(Error::conflict(wrapper.name(), why));
+            }
+        }
+        if let Some(dtype) = self.state_dtype.filter(|dtype| ![DType::F32, DType::BF16].contains(dtype)) {
+            return Err(Error::unknown("state type", dtype.as_str(), ["f32", "bf16"]));
+        }
+        let memory = chain.iter().flat_map(|algorithm| algorithm.memory());
+        let memory: Vec<_> = memory.map(|(name, start)| Memory { name, start, now: start }).collect();
+        let mut shapes: HashMap<Vec<usize>, usize> = HashMap::new();
+        for slot in &mut self.slots {
+            let next = shapes.len();
+            slot.shape = *shapes.entry(slot.clock.dims.clone()).or_insert(next);
+            let dtype = slot.var.dtype();
+            if state_dtypes(dtype).is_empty() {
+                let why = format!("is of type {}; allowed: f32, f64, f16, bf16", dtype.as_str());
+                return Err(Error::variable(&slot.name, why));
+            }
+            for algorithm in chain {
+                let refused = |why| Error::variable(&slot.name, format!("is not for {}: {why}", algorithm.name()));
+                algorithm.accepts(&slot.var).map_err(refused)?;
+            }
+            let state = chain.iter().flat_map(|algorithm| algorithm.state_names(slot.var.dims()));
+            let mut keys = HashSet::from(["step"]);
+            if let Some(key) = state.chain(memory.iter().map(|memory| memory.name)).find(|key| !keys.insert(key)) {
+                return Err(Error::conflict(key, "two algorithms of a group keep a state of this name"));
+            }
+            slot.clock.memory = memory.clone();
+        }
+        Ok(())
+    }
+}
+
+/// Starts the state of a variable, whose memory is reserved.
+fn start(chain: &[Box<dyn Algorithm>], slot: &mut Slot) -> Result<()> {
+    for (position, algorithm) in chain.iter().enumerate() {
+        match algorithm.kernel() {
+            Some(kernel) => kernel.start(slot, position)?,
+            None => {
+                for (name, tensor) in algorithm.init(&slot.value()?)? {
+                    slot.state[position].set(name, &tensor, 0)?;
+                }
+            }
+        }
+    }
+    slot.started = true;
+    Ok(())
+}
+
+/// Which state an algorithm keeps, without an allocation where it is a rule.
+fn layout(algorithm: &dyn Algorithm) -> Result<u32, Vec<&'static str>> {
+    algorithm.kernel().map_or_else(|| Err(algorithm.state_names(&[])), |kernel| Ok(kernel.state_mask()))
+}
+
+fn other_state(algorithm: &dyn Algorithm) -> Error {
+    Error::conflict(algorithm.name(), format!("it would keep other state with {algorithm:?}"))
+}

@@ -1,0 +1,282 @@
+//! The optimizer.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
+
+use crate::algorithm::{Clock, Slot, State, no_closure, sum};
+use crate::error::{Error, Result};
+use crate::group::Group;
+use crate::hyper::Value;
+use crate::schedule::Schedule;
+use crate::swap::has_eval;
+
+/// An optimizer of groups of variables.
+#[derive(Debug)]
+pub struct Optim {
+    pub(crate) groups: Vec<Group>,
+    pub(crate) steps: u64,
+    clip: Option<f64>,
+    skip_non_finite: bool,
+    /// Whether the user named no variables: they are named by positions in a list that may have another order in the next run.
+    pub(crate) unnamed: bool,
+    pub(crate) has_eval: bool,
+}
+
+/// The outcome of a step.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// The norm of all gradients together, if clipping or skipping needs it.
+    pub norm: Option<f64>,
+    /// Whether clipping scaled the gradients.
+    pub clipped: bool,
+    /// Whether the step was skipped. It then changed nothing and does not count.
+    pub skipped: bool,
+}
+
+impl Optim {
+    /// Makes an optimizer of groups.
+    ///
+    /// # Errors
+    /// A group has no variables, a hyperparameter is out of range, an algorithm cannot move a variable, or a name or a
+    /// variable occurs twice.
+    pub fn new(groups: Vec<Group>) -> Result<Self> {
+        if let Some(at) = groups.iter().position(|group| group.slots.is_empty()) {
+            let what = format!("group {at} ({})", groups[at].method.name());
+            return Err(Error::conflict(&what, "it has no variables"));
+        }
+        Self::start(groups)
+    }
+
+    pub(crate) fn start(mut groups: Vec<Group>) -> Result<Self> {
+        let (mut names, mut ids) = (HashSet::new(), HashMap::new());
+        for slot in groups.iter().flat_map(|group| &group.slots) {
+            if !names.insert(&slot.name) {
+                return Err(Error::variable(&slot.name, "stands twice"));
+            }
+            if let Some(other) = ids.insert(slot.var.id(), &slot.name) {
+                return Err(Error::variable(&slot.name, format!("is the same as '{other}'")));
+            }
+        }
+        groups.iter_mut().try_for_each(Group::start)?;
+        let has_eval = groups.iter().flat_map(|group| group.method.chain()).any(|algorithm| has_eval(&**algorithm));
+        Ok(Self { groups, steps: 0, clip: None, skip_non_finite: false, unnamed: false, has_eval })
+    }
+
+    /// Schedules the learning rate of each group.
+    pub fn schedule(mut self, schedule: impl Schedule) -> Self {
+        let schedule: Arc<dyn Schedule> = Arc::new(schedule);
+        self.groups.iter_mut().for_each(|group| group.add_schedule("lr", schedule.clone()));
+        self
+    }
+
+    /// Clips the gradients: their norm over all groups becomes at most `max_norm`.
+    pub fn clip_grad_norm(mut self, max_norm: f64) -> Self {
+        self.clip = Some(max_norm);
+        self
+    }
+
+    /// Skips steps whose gradients are not all finite.
+    pub fn skip_non_finite(mut self, skip: bool) -> Self {
+        self.skip_non_finite = skip;
+        self
+    }
+
+    /// Takes one step with `grads`. It skips variables without a gradient, unless the algorithm counts them as zero.
+    ///
+    /// # Errors
+    /// There are no variables, a gradient does not fit its variable, a hyperparameter or the norm to clip to is out of
+    /// range, or an algorithm computes the loss again. Nothing changes then.
+    pub fn step(&mut self, grads: &GradStore) -> Result<Outcome> {
+        let vars: usize = self.groups.iter().map(|group| group.slots.len()).sum();
+        if vars <= LOOKUPS || rayon::current_num_threads() == 1 {
+            return self.advance(grads, None);
+        }
+        // To hand work to the threads of the pool takes some microseconds: once, not for each loop of the step.
+        rayon::scope(|_| self.advance(grads, None))
+    }
+
+    /// Takes one step with the gradients of a loss. Some methods compute the loss several times. Returns the loss before
+    /// the step.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step), and an error of `loss`. Nothing changes then.
+    pub fn step_with(&mut self, mut loss: impl FnMut() -> candle_core::Result<Tensor>) -> Result<(Tensor, Outcome)> {
+        let before = loss()?;
+        let grads = before.backward()?;
+        let evaluates = self.groups.iter().any(Group::evaluates);
+        let done = if evaluates { self.advance(&grads, Some((&before, &mut loss)))? } else { self.step(&grads)? };
+        Ok((before, done))
+    }
+
+    fn advance(
+        &mut self,
+        grads: &GradStore,
+        mut loss: Option<(&Tensor, &mut dyn FnMut() -> candle_core::Result<Tensor>)>,
+    ) -> Result<Outcome> {
+        if self.slots().next().is_none() {
+            return Err(Error::conflict("step", "the optimizer has no variables"));
+        }
+        let evaluates = self.groups.iter().any(Group::evaluates);
+        if evaluates && loss.is_none() {
+            return Err(no_closure());
+        }
+        self.groups.iter_mut().try_for_each(|group| group.move_to(self.steps))?;
+        let done = self.find_grads(grads).and_then(|()| self.scale(grads)).and_then(|outcome| {
+            if outcome.skipped {
+                return Ok(outcome);
+            }
+            // Other errors come before the first change; a closure may fail at any time.
+            let before = if evaluates { Some(Snapshot::of(&self.groups)?) } else { None };
+            let stepped = self.groups.iter_mut().try_for_each(Group::start_state).and_then(|()| {
+                self.groups.iter_mut().try_for_each(|group| {
+                    let loss = loss.as_mut().map(|(before, compute)| (*before, &mut **compute as _));
+                    group.step(loss)
+                })
+            });
+            match (stepped, before) {
+                (Err(error), Some(before)) => {
+                    before.restore(&mut self.groups)?;
+                    Err(error)
+                }
+                (stepped, _) => stepped.map(|()| outcome),
+            }
+        });
+        // They hold the graph of the forward pass.
+        self.groups.iter_mut().flat_map(|group| &mut group.slots).for_each(|slot| slot.grad = None);
+        let done = done?;
+        self.steps += u64::from(!done.skipped);
+        Ok(done)
+    }
+
+    /// Looks up the gradients of all variables.
+    fn find_grads(&mut self, grads: &GradStore) -> Result<()> {
+        for group in &mut self.groups {
+            let find = |slots: &mut [Slot]| slots.iter_mut().all(|slot| slot.find_grad(grads));
+            let found = if group.slots.len() > LOOKUPS && rayon::current_num_threads() > 1 {
+                group.slots.par_chunks_mut(LOOKUPS).map(find).reduce(|| true, |a, b| a && b)
+            } else {
+                find(&mut group.slots)
+            };
+            if !found {
+                let wrong =
+                    group.slots.iter_mut().find_map(|slot| (!slot.find_grad(grads)).then(|| slot.misfit(grads)));
+                return wrong.map_or(Ok(()), Err);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the factor of the gradients: clipping and the direction.
+    fn scale(&mut self, grads: &GradStore) -> Result<Outcome> {
+        let wanted = self.clip.is_some() || self.skip_non_finite;
+        let norm = if wanted { Some(self.grad_norm(grads)?) } else { None };
+        let skipped = self.skip_non_finite && norm.is_some_and(|norm| !norm.is_finite());
+        if let Some(max) = self.clip.filter(|max| max.is_nan() || *max < 0.) {
+            let why = format!("{max} is not allowed: it must be a number in 0.0..");
+            return Err(Error::conflict("clip_grad_norm", why));
+        }
+        let scale = self.clip.zip(norm).map_or(1., |(max, norm)| (max / (norm + 1e-6)).min(1.));
+        for Group { slots, method, .. } in &mut self.groups {
+            let scale = if method.maximize { -scale } else { scale };
+            slots.iter_mut().for_each(|slot| slot.scale = scale);
+        }
+        Ok(Outcome { norm, clipped: scale < 1. && !skipped, skipped })
+    }
+
+    /// The Euclidean norm of the gradients of all variables together.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn grad_norm(&self, grads: &GradStore) -> Result<f64> {
+        let grads = self.slots().filter_map(|slot| grads.get(&slot.var));
+        let squares = grads.map(|grad| grad.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>());
+        Ok(sum(&mut squares.collect::<Result<Vec<_>, _>>()?).sqrt())
+    }
+
+    /// The number of steps taken. Schedules depend on it.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// The groups.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The variables of all groups.
+    pub fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.groups.iter().flat_map(|group| &group.slots)
+    }
+
+    /// The bytes of the state of all variables.
+    pub fn state_bytes(&self) -> usize {
+        self.slots().map(Slot::state_bytes).sum()
+    }
+
+    fn group(&self, group: usize) -> Result<&Group> {
+        let unknown = || Error::unknown("group", &group.to_string(), (0..self.groups.len()).map(|at| at.to_string()));
+        self.groups.get(group).ok_or_else(unknown)
+    }
+
+    /// The value of a hyperparameter at the next step.
+    ///
+    /// # Errors
+    /// There is no such group or key.
+    pub fn get(&self, group: usize, key: &str) -> Result<Value> {
+        self.group(group)?.get(key, self.steps)
+    }
+
+    /// The learning rate of the next step.
+    ///
+    /// # Errors
+    /// There is no such group, or its algorithms have no learning rate.
+    pub fn lr(&self, group: usize) -> Result<f64> {
+        Ok(self.get(group, "lr")?.number().unwrap_or(f64::NAN))
+    }
+
+    /// The value of a hyperparameter before its schedule.
+    ///
+    /// # Errors
+    /// There is no such group or key.
+    pub fn base(&self, group: usize, key: &str) -> Result<Value> {
+        self.group(group)?.base(key)
+    }
+
+    /// Sets a hyperparameter, or the base of its schedule.
+    ///
+    /// # Errors
+    /// The value is not allowed, or would change which state is kept. Nothing changes then.
+    pub fn set(&mut self, group: usize, key: &str, value: impl Into<Value>) -> Result<()> {
+        self.group(group)?;
+        self.groups[group].set(key, value.into())
+    }
+}
+
+/// Variables whose gradients one thread looks up at a time.
+const LOOKUPS: usize = 256;
+
+/// What a step may change, to go back to.
+struct Snapshot(Vec<(Tensor, Clock, bool, State)>);
+
+impl Snapshot {
+    fn of(groups: &[Group]) -> Result<Self> {
+        let copy = |slot: &Slot| {
+            let value = slot.var.as_detached_tensor().copy()?;
+            Ok((value, slot.clock.clone(), slot.started, slot.tensors()?))
+        };
+        Ok(Self(groups.iter().flat_map(|group| &group.slots).map(copy).collect::<Result<_>>()?))
+    }
+
+    fn restore(self, groups: &mut [Group]) -> Result<()> {
+        let slots = groups.iter_mut().flat_map(|group| &mut group.slots);
+        for (slot, (value, clock, started, state)) in slots.zip(self.0) {
+            slot.var.set(&value)?;
+            slot.restore(clock, started, state)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,154 @@
+//! Hyperparameters as functions of the step.
+
+use std::f64::consts::PI;
+
+use crate::error::Result;
+use crate::optim::Optim;
+
+/// A function of a hyperparameter's base value and the step. It has no state to save. A closure `|base, step| ..` is a
+/// schedule.
+pub trait Schedule: Send + Sync + 'static {
+    /// The value at `step`; the first step is 0.
+    fn at(&self, base: f64, step: u64) -> f64;
+    /// The number of steps, or `None` for a schedule without an end.
+    fn steps(&self) -> Option<u64> {
+        None
+    }
+    /// Continues with `next` after the last step.
+    fn then<S: Schedule>(self, next: S) -> Then<Self, S>
+    where
+        Self: Sized,
+    {
+        Then(self, next)
+    }
+}
+
+impl std::fmt::Debug for dyn Schedule {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Schedule of {:?} steps", self.steps())
+    }
+}
+
+impl<F: Fn(f64, u64) -> f64 + Send + Sync + 'static> Schedule for F {
+    fn at(&self, base: f64, step: u64) -> f64 {
+        self(base, step)
+    }
+}
+
+/// Two schedules, one after the other.
+#[derive(Clone, Debug)]
+pub struct Then<A, B>(A, B);
+
+impl<A: Schedule, B: Schedule> Schedule for Then<A, B> {
+    fn at(&self, base: f64, step: u64) -> f64 {
+        match self.0.steps() {
+            Some(steps) if step >= steps => self.1.at(base, step - steps),
+            _ => self.0.at(base, step),
+        }
+    }
+    fn steps(&self) -> Option<u64> {
+        Some(self.0.steps()? + self.1.steps()?)
+    }
+}
+
+/// Rises linearly from `base/steps` at the first step to `base` at the last.
+#[derive(Clone, Debug)]
+pub struct LinearWarmup {
+    /// The steps of the rise.
+    pub steps: u64,
+}
+
+impl Schedule for LinearWarmup {
+    fn at(&self, base: f64, step: u64) -> f64 {
+        base * (step + 1).min(self.steps) as f64 / self.steps as f64
+    }
+    fn steps(&self) -> Option<u64> {
+        Some(self.steps)
+    }
+}
+
+/// Falls from `base` to `min_lr` along half a cosine, and stays there.
+#[derive(Clone, Debug)]
+pub struct Cosine {
+    /// The steps of the fall.
+    pub steps: u64,
+    /// The value at its end.
+    pub min_lr: f64,
+}
+
+impl Schedule for Cosine {
+    fn at(&self, base: f64, step: u64) -> f64 {
+        Ramp { from: base, to: self.min_lr, steps: self.steps }.at(base, step)
+    }
+    fn steps(&self) -> Option<u64> {
+        Some(self.steps)
+    }
+}
+
+/// Goes from one value to another along half a cosine, and ignores `base`.
+#[derive(Clone, Debug)]
+pub struct Ramp {
+    /// The first value.
+    pub from: f64,
+    /// The last value.
+    pub to: f64,
+    /// The steps between them.
+    pub steps: u64,
+}
+
+impl Schedule for Ramp {
+    fn at(&self, _: f64, step: u64) -> f64 {
+        let done = step.min(self.steps) as f64 / self.steps as f64;
+        self.to + (self.from - self.to) * (1. + (PI * done).cos()) / 2.
+    }
+    fn steps(&self) -> Option<u64> {
+        Some(self.steps)
+    }
+}
+
+/// Lowers the learning rates when a loss stops falling. It is no [`Schedule`], since it has memory.
+#[derive(Clone, Debug)]
+pub struct ReduceOnPlateau {
+    /// The factor of the learning rates.
+    pub factor: f64,
+    /// Losses without improvement that it puts up with.
+    pub patience: u32,
+    /// The relative improvement that counts.
+    pub threshold: f64,
+    best: f64,
+    bad: u32,
+}
+
+impl Default for ReduceOnPlateau {
+    fn default() -> Self {
+        Self { factor: 0.1, patience: 10, threshold: 1e-4, best: f64::INFINITY, bad: 0 }
+    }
+}
+
+impl ReduceOnPlateau {
+    /// Multiplies the learning rates by `factor` after `patience` losses that were no better than the best.
+    pub fn new(factor: f64, patience: u32) -> Self {
+        Self { factor, patience, ..Self::default() }
+    }
+
+    /// Takes the latest loss. Returns whether it lowered the learning rates.
+    ///
+    /// # Errors
+    /// A group has no learning rate.
+    pub fn step(&mut self, optim: &mut Optim, loss: f64) -> Result<bool> {
+        if loss < self.best * (1. - self.threshold) {
+            (self.best, self.bad) = (loss, 0);
+            return Ok(false);
+        }
+        self.bad += 1;
+        if self.bad <= self.patience {
+            return Ok(false);
+        }
+        self.bad = 0;
+        for group in 0..optim.groups().len() {
+            let lr = optim.base(group, "lr")?.number().unwrap_or(f64::NAN);
+            optim.set(group, "lr", lr * self.factor)?;
+        }
+        Ok(true)
+    }
+}

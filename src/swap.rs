@@ -1,0 +1,87 @@
+//! Temporary values of the variables.
+
+use std::marker::PhantomData;
+
+use candle_core::{Device, Tensor, Var};
+
+use crate::algorithm::{Algorithm, Clock, Slot, State};
+use crate::error::Result;
+use crate::group::Group;
+use crate::optim::Optim;
+
+/// Restores the variables when it is dropped. The optimizer cannot step before that.
+#[derive(Debug)]
+pub struct Swapped<'a> {
+    kept: Vec<(Var, Tensor)>,
+    optim: PhantomData<&'a mut Optim>,
+}
+
+impl Optim {
+    /// Whether the weights to evaluate with differ from the variables. If not, [`eval`](Self::eval) copies them in vain.
+    pub fn has_eval(&self) -> bool {
+        self.has_eval
+    }
+
+    /// Sets the variables to the weights to evaluate with, e.g. averages. A variable without state keeps its value.
+    ///
+    /// # Errors
+    /// An error of Candle. The variables are then as before.
+    pub fn eval(&mut self) -> Result<Swapped<'_>> {
+        let mut swapped = Swapped { kept: vec![], optim: PhantomData };
+        for Group { slots, method, .. } in self.groups.iter().filter(|_| self.has_eval) {
+            for slot in slots.iter().filter(|slot| slot.started) {
+                // On the host, where it rounds as the engine does, whatever the device. It is a copy: a step sets the variable.
+                let on_host = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(slot.compute_dtype());
+                let p = on_host(&slot.var.as_detached_tensor().copy()?)?;
+                let state = slot.tensors()?.into_iter().map(|(name, tensor)| Ok((name, on_host(&tensor)?)));
+                let state = state.collect::<candle_core::Result<State>>()?;
+                let x =
+                    method.chain.iter().try_fold(p.clone(), |x, algorithm| algorithm.eval(&slot.clock, &x, &state))?;
+                if x.id() != p.id() {
+                    swapped.put(slot, &x)?;
+                }
+            }
+        }
+        Ok(swapped)
+    }
+
+    /// Sets each variable to `value(slot)`, unless that is `None`.
+    ///
+    /// # Errors
+    /// An error of `value`, or a value that does not fit. The variables are then as before.
+    pub fn swap(&mut self, mut value: impl FnMut(&Slot) -> candle_core::Result<Option<Tensor>>) -> Result<Swapped<'_>> {
+        let mut swapped = Swapped { kept: vec![], optim: PhantomData };
+        for slot in self.slots() {
+            value(slot)?.map_or(Ok(()), |value| swapped.put(slot, &value))?;
+        }
+        Ok(swapped)
+    }
+}
+
+/// Whether an algorithm evaluates with other weights than it moves: tries it on a weight whose state has another value.
+pub(crate) fn has_eval(algorithm: &dyn Algorithm) -> bool {
+    const DIMS: &[usize] = &[1];
+    let number = |x: f64| Tensor::new(&[x], &Device::Cpu);
+    let differs = || -> Result<bool> {
+        let p = number(0.7)?;
+        let state = algorithm.state_names(DIMS).into_iter().map(|name| Ok((name, number(0.3)?)));
+        let x = algorithm.eval(&Clock::first(DIMS), &p, &state.collect::<Result<State>>()?)?;
+        Ok(x.to_vec1::<f64>()? != p.to_vec1::<f64>()?)
+    };
+    // What cannot be tried may differ.
+    differs().unwrap_or(true)
+}
+
+impl Swapped<'_> {
+    fn put(&mut self, slot: &Slot, value: &Tensor) -> candle_core::Result<()> {
+        self.kept.push((slot.var.clone(), slot.var.as_detached_tensor().copy()?));
+        slot.set(value)
+    }
+}
+
+impl Drop for Swapped<'_> {
+    fn drop(&mut self) {
+        let done = self.kept.drain(..).try_for_each(|(var, value)| var.set(&value));
+        assert!(done.is_ok() || std::thread::panicking(), "the weights could not be put back: {done:?}");
+    }
+}

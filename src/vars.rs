@@ -1,0 +1,61 @@
+//! Named variables.
+
+use std::collections::BTreeMap;
+
+use candle_core::Var;
+use candle_nn::VarMap;
+
+use crate::error::{Error, Result};
+
+/// Variables sorted by name. `take` moves variables out, so that no two groups get the same one. Each variable keeps its
+/// position in the given list as [`Slot::index`](crate::Slot::index).
+#[derive(Clone, Debug, Default)]
+pub struct NamedVars(pub(crate) Vec<(usize, String, Var)>);
+
+impl NamedVars {
+    /// Names variables by their position. The list must have the same order in every run; [`VarMap::all_vars`] has not.
+    pub fn numbered(vars: impl IntoIterator<Item = Var>) -> Self {
+        Self(vars.into_iter().enumerate().map(|(index, var)| (index, index.to_string(), var)).collect())
+    }
+
+    /// Takes the variables whose names match a pattern: `*` is any text, also with dots, `?` is any character, `[..]` is
+    /// one of these.
+    ///
+    /// # Errors
+    /// The pattern matches nothing.
+    pub fn take(&mut self, pattern: &str) -> Result<Self> {
+        let glob = glob::Pattern::new(pattern)
+            .map_err(|error| Error::Syntax { text: pattern.into(), why: error.msg.into() })?;
+        if !self.0.iter().any(|(_, name, _)| glob.matches(name)) {
+            return Err(Error::unknown("variable", pattern, self.names()));
+        }
+        Ok(self.take_where(|name, _| glob.matches(name)))
+    }
+
+    /// Takes the variables that are `wanted`. It may take none.
+    pub fn take_where(&mut self, mut wanted: impl FnMut(&str, &Var) -> bool) -> Self {
+        Self(self.0.extract_if(.., |(_, name, var)| wanted(name, var)).collect())
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(|(_, name, _)| name.as_str())
+    }
+}
+
+impl From<Vec<(String, Var)>> for NamedVars {
+    fn from(vars: Vec<(String, Var)>) -> Self {
+        let mut vars: Vec<_> = vars.into_iter().enumerate().map(|(index, (name, var))| (index, name, var)).collect();
+        vars.sort_by(|a, b| a.1.cmp(&b.1));
+        Self(vars)
+    }
+}
+
+/// The index is the position by name, since a map has no order.
+impl From<&VarMap> for NamedVars {
+    fn from(map: &VarMap) -> Self {
+        let vars = map.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let sorted: BTreeMap<_, _> = vars.iter().collect();
+        sorted.into_iter().map(|(name, var)| (name.clone(), var.clone())).collect::<Vec<_>>().into()
+    }
+}
