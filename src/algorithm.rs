@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 
 use crate::engine::{Kernel, SlotState, StateBuffer, VarLock, stored_dtype};
 use crate::error::{Error, Result};
@@ -408,6 +408,20 @@ impl Slots<'_> {
         }
         Ok((loss * sign)?)
     }
+}
+
+/// Whether an algorithm evaluates with other weights than it moves: tries it on a weight whose state has another value.
+pub(crate) fn has_eval(algorithm: &dyn Algorithm) -> bool {
+    const DIMS: &[usize] = &[1];
+    let number = |x: f64| Tensor::new(&[x], &Device::Cpu);
+    let differs = || -> Result<bool> {
+        let p = number(0.7)?;
+        let state = algorithm.state_names(DIMS).into_iter().map(|name| Ok((name, number(0.3)?)));
+        let x = algorithm.eval(&Clock::first(DIMS), &p, &state.collect::<Result<State>>()?)?;
+        Ok(x.to_vec1::<f64>()? != p.to_vec1::<f64>()?)
+    };
+    // What cannot be tried may differ.
+    differs().unwrap_or(true)
 }
 
 pub(crate) fn no_closure() -> Error {

@@ -7,12 +7,11 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
-use crate::algorithm::{Clock, Slot, State, no_closure, sum};
+use crate::algorithm::{Clock, Slot, State, has_eval, no_closure, sum};
 use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::hyper::Value;
 use crate::schedule::Schedule;
-use crate::swap::has_eval;
 
 /// An optimizer of groups of variables.
 #[derive(Debug)]

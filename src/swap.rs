@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use candle_core::{Device, Tensor, Var};
 
-use crate::algorithm::{Algorithm, Clock, Slot, State};
+use crate::algorithm::{Slot, State};
 use crate::error::Result;
 use crate::group::Group;
 use crate::optim::Optim;
@@ -56,20 +56,6 @@ impl Optim {
         }
         Ok(swapped)
     }
-}
-
-/// Whether an algorithm evaluates with other weights than it moves: tries it on a weight whose state has another value.
-pub(crate) fn has_eval(algorithm: &dyn Algorithm) -> bool {
-    const DIMS: &[usize] = &[1];
-    let number = |x: f64| Tensor::new(&[x], &Device::Cpu);
-    let differs = || -> Result<bool> {
-        let p = number(0.7)?;
-        let state = algorithm.state_names(DIMS).into_iter().map(|name| Ok((name, number(0.3)?)));
-        let x = algorithm.eval(&Clock::first(DIMS), &p, &state.collect::<Result<State>>()?)?;
-        Ok(x.to_vec1::<f64>()? != p.to_vec1::<f64>()?)
-    };
-    // What cannot be tried may differ.
-    differs().unwrap_or(true)
 }
 
 impl Swapped<'_> {
