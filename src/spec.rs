@@ -97,12 +97,6 @@ impl FromStr for Spec {
 #[derive(Debug)]
 pub struct Registry(pub(crate) Vec<fn() -> Box<dyn Algorithm>>);
 
-impl Default for Registry {
-    fn default() -> Self {
-        crate::optimizers::registry()
-    }
-}
-
 impl Registry {
     /// Adds an optimizer.
     ///

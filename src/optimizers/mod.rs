@@ -6,9 +6,10 @@ pub use muon::AdjustLr;
 macro_rules! pages { ($($page:ident: $Params:ident $($DropIn:ident)?;)*) => {
     $(pub mod $page;)*
     $(pub use $page::{$Params $(, $DropIn)?};)*
-    /// The registry of this crate.
-    pub(crate) fn registry() -> crate::spec::Registry {
-        crate::spec::Registry(vec![$(crate::spec::entry::<$Params>()),*])
+    impl Default for crate::spec::Registry {
+        fn default() -> Self {
+            Self(vec![$(crate::spec::entry::<$Params>()),*])
+        }
     }
 } }
 pages! {
