@@ -6,10 +6,12 @@ use std::sync::Arc;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 
+pub use crate::clock::Clock;
+use crate::clock::Span;
 use crate::engine::{Kernel, SlotState, StateBuffer, VarLock, stored_dtype};
 use crate::error::{Error, Result};
 use crate::hyper::Hyper;
-use crate::rule::{MAX_SUMS, Span};
+use crate::rule::MAX_SUMS;
 
 /// An optimizer: hyperparameters that can move variables. The trait is object-safe.
 ///
@@ -147,58 +149,6 @@ impl From<Box<dyn Algorithm>> for Method {
 
 /// The state tensors of a variable, by name.
 pub type State = BTreeMap<&'static str, Tensor>;
-
-/// The step count of a variable, and the numbers that an algorithm keeps between steps. Checkpoints contain both.
-#[derive(Clone, Debug, Default)]
-pub struct Clock {
-    /// The number of this step; the first is 1.
-    pub step: u64,
-    /// The dimensions of the variable.
-    pub dims: Vec<usize>,
-    pub(crate) memory: Vec<Memory>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Memory {
-    pub name: &'static str,
-    pub start: f64,
-    pub now: f64,
-}
-
-impl Clock {
-    pub(crate) fn first(dims: &[usize]) -> Self {
-        Self { step: 1, dims: dims.into(), memory: vec![] }
-    }
-
-    /// `beta` to the power of the step.
-    pub fn power(&self, beta: f64) -> f64 {
-        beta.powf(self.step as f64)
-    }
-
-    /// The number of dimensions of the variable.
-    pub fn rank(&self) -> usize {
-        self.dims.len()
-    }
-
-    /// A number that the clock keeps between steps. It is `start` before the first. Ask for it at every step.
-    pub fn memory(&mut self, name: &'static str, start: f64) -> &mut f64 {
-        let at = self.memory.iter().position(|memory| memory.name == name).unwrap_or_else(|| {
-            self.memory.push(Memory { name, start, now: start });
-            self.memory.len() - 1
-        });
-        &mut self.memory[at].now
-    }
-
-    /// Takes over the count and the numbers of a clock, but not its dimensions.
-    pub(crate) fn follow(&mut self, other: &Self) {
-        self.step = other.step;
-        self.memory.clone_from(&other.memory);
-    }
-
-    pub(crate) fn agrees(&self, other: &Self) -> bool {
-        self.step == other.step && self.memory == other.memory
-    }
-}
 
 /// A variable of a group with its name, clock, state and gradient.
 #[derive(Debug)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use crate::algorithm::{Algorithm, Memory, Method, Slot, Slots, State};
+use crate::algorithm::{Algorithm, Method, Slot, Slots, State};
+use crate::clock::{Memory, Span};
 use crate::engine::{SlotState, StateBuffer, reserve, state_dtypes, stored_dtype};
 use crate::error::{Error, Result};
 use crate::hyper::{Runs, Value};
-use crate::rule::Span;
 use crate::schedule::Schedule;
 use crate::vars::NamedVars;
 

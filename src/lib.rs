@@ -14,6 +14,7 @@
 #![cfg_attr(feature = "cuda", deny(unsafe_code))]
 
 pub mod algorithm;
+mod clock;
 mod drop_in;
 mod engine;
 mod error;

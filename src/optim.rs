@@ -7,7 +7,8 @@ use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
-use crate::algorithm::{Clock, Slot, State, has_eval, no_closure, sum};
+use crate::algorithm::{Slot, State, has_eval, no_closure, sum};
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::hyper::Value;

@@ -4,7 +4,8 @@
 //! numbers from hyperparameters and clock. The engine does the rest: it compiles the rule for each type and instruction
 //! set, walks it over memory, prints it as a CUDA kernel, and keeps the state.
 
-use crate::algorithm::Clock;
+use crate::clock::Clock;
+pub use crate::clock::Span;
 use crate::hyper::Hyper;
 use crate::real::Real;
 
@@ -59,15 +60,6 @@ pub trait Elementwise: Hyper {
 #[inline(always)]
 pub fn ema<R: Real>(avg: R, x: R, beta: R, complement: R) -> R {
     avg * beta + x * complement
-}
-
-/// The scope of a sum or of a clock.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Span {
-    /// One variable.
-    Tensor,
-    /// All variables of the group.
-    Group,
 }
 
 /// The largest number of state tensors of a rule.

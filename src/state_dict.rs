@@ -5,7 +5,8 @@ use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::algorithm::{Clock, State};
+use crate::algorithm::State;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::group::Group;
 use crate::optim::Optim;

@@ -22,9 +22,10 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::algorithm::{Algorithm, Clock, Memory, Slot, Slots, State, sum};
+use crate::algorithm::{Algorithm, Slot, Slots, State, sum};
+use crate::clock::{Clock, Memory, Span};
 use crate::error::{Error, Result};
-use crate::rule::{Elementwise, Fields, Parts, Rule, Span};
+use crate::rule::{Elementwise, Fields, Parts, Rule};
 
 #[cfg(feature = "cuda")]
 use lock::Place;
