@@ -22,7 +22,7 @@ use crate::rule::MAX_SUMS;
     message = "`{Self}` is not an optimizer",
     note = "write `rule! {{ pub struct Step from (h: {Self}, t) {{ .. }} }}`, `impl Elementwise` or `impl Algorithm` for it"
 )]
-pub trait Algorithm: Hyper {
+pub trait Algorithm: Hyper + Boxed {
     /// The names of the state tensors of a variable with these dimensions. Names and shapes must not change between steps.
     fn state_names(&self, dims: &[usize]) -> Vec<&'static str>;
     /// Takes one step.
@@ -75,9 +75,21 @@ pub trait Algorithm: Hyper {
     }
 }
 
+/// A copy behind a pointer. Every [`Algorithm`] that is `Clone` has it.
+pub trait Boxed {
+    /// A copy.
+    fn boxed(&self) -> Box<dyn Algorithm>;
+}
+
+impl<A: Algorithm + Clone> Boxed for A {
+    fn boxed(&self) -> Box<dyn Algorithm> {
+        Box::new(self.clone())
+    }
+}
+
 impl Clone for Box<dyn Algorithm> {
     fn clone(&self) -> Self {
-        self.boxed()
+        (**self).boxed()
     }
 }
 

@@ -4,7 +4,6 @@ use std::any::Any;
 use std::fmt;
 use std::ops::{Bound, RangeBounds};
 
-use crate::algorithm::Algorithm;
 use crate::error::{Error, Result};
 
 /// The value of a hyperparameter.
@@ -245,8 +244,6 @@ pub trait Hyper: Any + fmt::Debug + Send + Sync {
     fn conflict(&self) -> Option<&'static str> {
         None
     }
-    /// A copy.
-    fn boxed(&self) -> Box<dyn Algorithm>;
 
     /// The position of a key.
     fn index(&self, key: &str) -> Option<usize> {
@@ -380,9 +377,6 @@ macro_rules! hyper {
                 let $h = self;
                 $conflict
             })?
-            fn boxed(&self) -> Box<dyn $crate::Algorithm> {
-                Box::new(self.clone())
-            }
         }
     };
 }

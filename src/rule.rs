@@ -38,7 +38,7 @@ pub trait Rule<R: Real>: Parts<R> {
 
 /// The hyperparameters of a rule, which it makes an [`Algorithm`](crate::Algorithm). `rule! { .. from .. }` implements it;
 /// implement it by hand if a scalar needs more than an expression.
-pub trait Elementwise: Hyper {
+pub trait Elementwise: Hyper + Clone {
     /// The scalars and flags of a step.
     type Rule: Rule<f64> + PartialEq;
     /// Whether the rule overrides [`measured`](Self::measured), which is not called otherwise: on a GPU the host then never

@@ -390,9 +390,6 @@ mod planted {
             fn assign_at(&mut self, index: usize, value: Value) -> bool {
                 self.0.assign_at(index, value)
             }
-            fn boxed(&self) -> Box<dyn Algorithm> {
-                Box::new(self.clone())
-            }
         }
     )*} }
     keys_of_the_first_field!(Off<P>, AverageFirst, EpsInTheRoot, KeepsTheGradient, CorrectedOnce);
