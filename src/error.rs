@@ -1,7 +1,5 @@
 //! The errors of this crate.
 
-use crate::hyper::Field;
-
 /// An error of this crate. Its message names the input, the value, and what is allowed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -80,10 +78,6 @@ impl Error {
             allowed.push("..".into());
         }
         Self::Unknown { what: what.into(), given: given.into(), allowed }
-    }
-
-    pub(crate) fn value(optimizer: &'static str, field: Field) -> Self {
-        Self::Value { optimizer, key: field.key, value: field.value.to_string(), allowed: field.allowed() }
     }
 
     pub(crate) fn conflict(what: &str, why: impl Into<String>) -> Self {

@@ -201,6 +201,11 @@ impl Field {
         T::read(value).or_else(|| T::unlimited(&within).filter(|_| value == Value::Word(NONE)))
     }
 
+    /// The error of a value that `optimizer` does not allow.
+    fn refused(&self, optimizer: &'static str) -> Error {
+        Error::Value { optimizer, key: self.key, value: self.value.to_string(), allowed: self.allowed() }
+    }
+
     /// The allowed values, e.g. `a number in 0.0..1.0`. Infinite numbers and NaN are never allowed.
     pub fn allowed(&self) -> String {
         format!("{}{}", self.what, self.range)
@@ -294,7 +299,7 @@ pub trait Hyper: Any + fmt::Debug + Send + Sync {
             return Ok(());
         }
         self.assign_at(index, before.value);
-        Err(Error::value(self.name(), Field { value, ..before }))
+        Err(Field { value, ..before }.refused(self.name()))
     }
 
     /// Checks each value against its range, and the values against each other.
@@ -304,7 +309,7 @@ pub trait Hyper: Any + fmt::Debug + Send + Sync {
     fn validate(&self) -> Result<()> {
         let fields = (0..self.keys().len()).filter_map(|index| self.field_at(index));
         if let Some(field) = fields.into_iter().find(|field| !field.valid) {
-            return Err(Error::value(self.name(), field));
+            return Err(field.refused(self.name()));
         }
         self.conflict().map_or(Ok(()), |why| Err(Error::conflict(self.name(), why)))
     }
