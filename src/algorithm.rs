@@ -1,6 +1,5 @@
 //! The interface between optimizers and the engine.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
@@ -8,9 +7,10 @@ use candle_core::{DType, Device, Tensor, Var};
 
 pub use crate::clock::Clock;
 use crate::clock::Span;
-use crate::engine::{Kernel, SlotState, StateBuffer, VarLock, stored_dtype};
 use crate::error::{Error, Result};
 use crate::hyper::Hyper;
+pub use crate::memory::State;
+use crate::memory::{SlotState, StateBuffer, VarLock, stored_dtype};
 use crate::rule::MAX_SUMS;
 
 /// An optimizer: hyperparameters that can move variables. The trait is object-safe.
@@ -73,6 +73,19 @@ pub trait Algorithm: Hyper + Boxed {
     fn kernel(&self) -> Option<&dyn Kernel> {
         None
     }
+}
+
+/// What the engine does for an elementwise rule, whatever its type.
+#[doc(hidden)]
+pub trait Kernel {
+    /// Sets the state of a variable, at this position of the chain, to what it is before the first step.
+    fn start(&self, slot: &mut Slot, position: usize) -> Result<()>;
+    /// Which state it keeps, as bits.
+    fn state_mask(&self) -> u32;
+    /// Whether the step of an element depends on others, by sums.
+    fn has_sums(&self) -> bool;
+    /// The CUDA kernels of a step of a variable with these dimensions.
+    fn cuda_source(&self, dims: &[usize], dtype: DType, state_dtype: Option<DType>) -> Result<String>;
 }
 
 /// A copy behind a pointer. Every [`Algorithm`] that is `Clone` has it.
@@ -158,9 +171,6 @@ impl From<Box<dyn Algorithm>> for Method {
         Self { chain: vec![algorithm], maximize: false }
     }
 }
-
-/// The state tensors of a variable, by name.
-pub type State = BTreeMap<&'static str, Tensor>;
 
 /// A variable of a group with its name, clock, state and gradient.
 #[derive(Debug)]

@@ -7,9 +7,10 @@ use candle_core::{DType, Tensor};
 
 use crate::algorithm::{Algorithm, Method, Slot, Slots, State};
 use crate::clock::{Memory, Span};
-use crate::engine::{SlotState, StateBuffer, reserve, state_dtypes, stored_dtype};
+use crate::engine::reserve;
 use crate::error::{Error, Result};
 use crate::hyper::{Runs, Value};
+use crate::memory::{SlotState, StateBuffer, state_dtypes, stored_dtype};
 use crate::schedule::Schedule;
 use crate::vars::NamedVars;
 

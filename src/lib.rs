@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod group;
 pub mod hyper;
+mod memory;
 pub mod nn;
 mod optim;
 pub mod optimizers;

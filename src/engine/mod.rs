@@ -4,17 +4,13 @@
 //! |---|---|
 //! | `walk` | the variables of a group, on several threads |
 //! | `pass` | the loops over elements on the CPU, for each type and instruction set |
-//! | `half_types` | conversion of half precision, and the rounding of 16-bit state |
+//! | `half_types` | conversion of half precision |
 //! | `sums` | the order in which sums are folded |
-//! | `state` | the state of a variable |
-//! | `lock` | access to the memory of variables and gradients |
 //! | `cuda` | the rule as a kernel, its compilation and launch |
 
 mod cuda;
 mod half_types;
-mod lock;
 mod pass;
-mod state;
 mod sums;
 mod walk;
 
@@ -22,29 +18,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::algorithm::{Algorithm, Slot, Slots, State, sum};
+use crate::algorithm::{Algorithm, Kernel, Slot, Slots, State, sum};
 use crate::clock::{Clock, Memory, Span};
 use crate::error::{Error, Result};
-use crate::rule::{Elementwise, Fields, Parts, Rule};
-
 #[cfg(feature = "cuda")]
-use lock::Place;
-pub(crate) use lock::VarLock;
-pub(crate) use pass::Element;
-pub(crate) use state::{SlotState, StateBuffer, StateView, state_dtypes, stored_dtype};
-
-/// What the engine does for an elementwise rule, whatever its type.
-#[doc(hidden)]
-pub trait Kernel {
-    /// Sets the state of a variable, at this position of the chain, to what it is before the first step.
-    fn start(&self, slot: &mut Slot, position: usize) -> Result<()>;
-    /// Which state it keeps, as bits.
-    fn state_mask(&self) -> u32;
-    /// Whether the step of an element depends on others, by sums.
-    fn has_sums(&self) -> bool;
-    /// The CUDA kernels of a step of a variable with these dimensions.
-    fn cuda_source(&self, dims: &[usize], dtype: DType, state_dtype: Option<DType>) -> Result<String>;
-}
+use crate::memory::Place;
+use crate::memory::{SlotState, StateBuffer, StateView, state_dtypes, stored_dtype};
+use crate::rule::{Elementwise, Fields, Parts, Rule};
 
 impl<E: Elementwise> Algorithm for E {
     fn state_names(&self, dims: &[usize]) -> Vec<&'static str> {

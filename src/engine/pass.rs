@@ -4,14 +4,13 @@
 use std::array;
 use std::marker::PhantomData;
 
-use candle_core::{CpuStorage, DType, Error, Result, Tensor};
+use candle_core::{DType, Error, Result, Tensor};
 use half::{bf16, f16};
 use pulp::{Arch, Simd, WithSimd};
 
 use super::half_types;
-use super::state::{Part, Parts, range, split_at};
 use super::sums::{self, Lanes};
-use crate::algorithm::State;
+use crate::memory::{Element, Part, Parts, State, range, split_at};
 use crate::real::Real;
 use crate::rule::{Fields, MAX_STATE, MAX_SUMS, Pass, Rule};
 
@@ -82,23 +81,17 @@ impl Compute for f64 {
     }
 }
 
-/// An element type of variables.
-pub(crate) trait Element: candle_core::WithDType {
+/// An element type of variables that passes step.
+pub(crate) trait Stepped: Element {
     type Real: Compute;
-    /// The storage as a mutable slice; none if it is of another type.
-    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
     /// One pass on this thread.
     fn pass<K: Rule<Self::Real>>(k: K, what: What, elements: Elements<Self>);
     /// The sums of at most one block of elements.
     fn measure<K: Rule<Self::Real>>(k: K, sum: Sum, elements: Elements<Self>) -> [f64; MAX_SUMS];
 }
 
-impl Element for f64 {
+impl Stepped for f64 {
     type Real = f64;
-
-    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [f64]> {
-        if let CpuStorage::F64(values) = storage { Some(values) } else { None }
-    }
 
     fn pass<K: Rule<f64>>(k: K, what: What, elements: Elements<f64>) {
         let Elements { p, g, state, scale, .. } = elements;
@@ -117,12 +110,8 @@ fn f64s(state: Parts<'_>) -> [&mut [f64]; MAX_STATE] {
     state.map(|part| if let Part::F64(part) = part { part } else { [].as_mut_slice() })
 }
 
-impl Element for f32 {
+impl Stepped for f32 {
     type Real = f32;
-
-    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [f32]> {
-        if let CpuStorage::F32(values) = storage { Some(values) } else { None }
-    }
 
     fn pass<K: Rule<f32>>(k: K, what: What, elements: Elements<f32>) {
         if elements.state.iter().any(|part| matches!(part, Part::BF16(_))) {
@@ -149,12 +138,8 @@ fn f32s(state: Parts<'_>) -> [&mut [f32]; MAX_STATE] {
 
 macro_rules! half_element {
     ($($float:ty, $Variant:ident;)*) => {$(
-        impl Element for $float {
+        impl Stepped for $float {
             type Real = f32;
-
-            fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [$float]> {
-                if let CpuStorage::$Variant(values) = storage { Some(values) } else { None }
-            }
 
             fn pass<K: Rule<f32>>(k: K, what: What, elements: Elements<$float>) {
                 half_types::pass(k, what, elements);
@@ -199,7 +184,7 @@ pub(super) fn add<R: Compute, K: Rule<R>>(
 
 /// The weights to evaluate with, of a variable in the type of the computation.
 pub(super) fn eval<K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Tensor> {
-    fn typed<R: Compute + Element<Real = R>, K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Tensor> {
+    fn typed<R: Compute + Stepped<Real = R>, K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Tensor> {
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<R>();
         let (mut x, names) = (values(p)?, k.state_names());
         let mut s: Vec<Vec<R>> = vec![];

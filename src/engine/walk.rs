@@ -8,11 +8,10 @@ use candle_core::{DType, Error, Result};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::lock::Place;
-use super::pass::{Element, Elements, Sum, What};
-use super::state::{Part, Parts, SlotState, StateBuffer, range, split_at};
+use super::pass::{Elements, Stepped, Sum, What};
 use super::sums::{self, BLOCK};
 use crate::algorithm::Slot;
+use crate::memory::{Part, Parts, Place, SlotState, StateBuffer, range, split_at};
 use crate::real::Real;
 use crate::rule::{Fields, MAX_STATE, MAX_SUMS, Rule};
 
@@ -125,7 +124,7 @@ pub(super) fn init<K: Rule<f64>>(slot: &mut Slot, state: Parts, k: &K) -> Result
 }
 
 #[inline]
-fn with_elements<E: Element>(
+fn with_elements<E: Stepped>(
     slot: &mut Slot,
     state: Parts,
     reads_grad: bool,
@@ -138,7 +137,7 @@ fn with_elements<E: Element>(
 
 /// One pass, shared among as many threads as pay.
 #[inline]
-pub(super) fn pass<E: Element, K: Rule<f64>>(k: &K, what: What, elements: Elements<E>) {
+pub(super) fn pass<E: Stepped, K: Rule<f64>>(k: &K, what: What, elements: Elements<E>) {
     let k: K::At<E::Real> = k.map(|_, x| E::Real::lit(x));
     if !is_shared(&elements) {
         return E::pass(k, what, elements);
@@ -146,7 +145,7 @@ pub(super) fn pass<E: Element, K: Rule<f64>>(k: &K, what: What, elements: Elemen
     pieces(elements).into_par_iter().for_each(|piece| E::pass(k, what, piece));
 }
 
-fn measure<E: Element, K: Rule<f64>>(k: &K, sum: Sum, elements: Elements<E>) -> [f64; MAX_SUMS] {
+fn measure<E: Stepped, K: Rule<f64>>(k: &K, sum: Sum, elements: Elements<E>) -> [f64; MAX_SUMS] {
     let k: K::At<E::Real> = k.map(|_, x| E::Real::lit(x));
     if elements.p.len() <= BLOCK {
         return E::measure(k, sum, elements);

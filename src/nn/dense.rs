@@ -10,7 +10,7 @@ use super::block::{ROWS, transpose};
 use super::product::{add_column_sums, add_transposed_product, narrow_product, product};
 use super::simd::{Lane, Op, Scalar};
 use super::{contents, contiguous, locked, on_floats, shaped_as, widen_half};
-use crate::engine::Element;
+use crate::memory::Element;
 
 /// What a layer does to its sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,21 +3,18 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use candle_core::backend::BackendStorage;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, SyncOnDrop,
 };
-use candle_core::cuda_backend::{CudaDType, CudaDevice, CudaStorageSlice};
-use candle_core::{CpuStorage, CudaStorage, DType, Device, Error, InplaceOp1, Layout, Result, Storage, Tensor};
+use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice};
+use candle_core::{CudaStorage, DType, Device, Error, Layout, Result, Storage, Tensor};
 
 use super::compile::{Kernels, kernels};
 use super::source::{MAX_SCALARS, TENSORS, has_init};
 use crate::algorithm::Slot;
-use crate::engine::half_types::step_salt;
-use crate::engine::lock::Access;
-use crate::engine::state::{StateBuffer, StateView};
+use crate::engine::Totals;
 use crate::engine::sums::{BLOCK, LANES};
-use crate::engine::{SlotState, Totals};
+use crate::memory::{Access, CudaAccess, SlotState, StateBuffer, StateView, step_salt};
 use crate::real::Real;
 use crate::rule::{Fields, MAX_STATE, MAX_SUMS, Parts, Rule};
 
@@ -33,30 +30,6 @@ pub(in crate::engine) fn init<K: Rule<f64>>(slot: &Slot, view: &StateView, k: &K
         k,
         &Task::Init,
     )
-}
-
-/// Sets the elements of a tensor from one on to those of another of its type and device.
-pub(in crate::engine) fn copy(from: &Tensor, to: &Tensor, at: usize) -> Result<()> {
-    fn typed<T: CudaDType + DeviceRepr>(
-        from: &CudaStorage,
-        to: &mut CudaStorage,
-        start: usize,
-        at: usize,
-        n: usize,
-    ) -> Result<()> {
-        let stream = to.device().cuda_stream();
-        let from = from.as_cuda_slice::<T>()?.slice(start..start + n);
-        let mut to = to.as_cuda_slice_mut::<T>()?.slice_mut(at..at + n);
-        stream.memcpy_dtod(&from, &mut to).map_err(Error::wrap)
-    }
-    let (storage, layout) = from.storage_and_layout();
-    let Storage::Cuda(from) = &*storage else { return Err(Error::Msg("expected a tensor on a GPU".into())) };
-    let (start, n) = (layout.start_offset(), layout.shape().elem_count());
-    to.inplace_op1(&CudaAccess(Access::new(|to: &mut CudaStorage, _: &Layout| match to.dtype() {
-        DType::F64 => typed::<f64>(from, to, start, at, n),
-        DType::BF16 => typed::<half::bf16>(from, to, start, at, n),
-        _ => typed::<f32>(from, to, start, at, n),
-    })))
 }
 
 /// Steps the variables on GPUs that `launch` names the scalars of. Nothing waits for the device.
@@ -406,23 +379,6 @@ fn lock_all(
         pointers.push(pointer);
         lock_all(rest, stream, pointers, f)
     })))
-}
-
-/// An operation that passes memory on a GPU to a closure, once.
-struct CudaAccess<F>(Access<F>);
-
-impl<F: FnOnce(&mut CudaStorage, &Layout) -> Result<()>> InplaceOp1 for CudaAccess<F> {
-    fn name(&self) -> &'static str {
-        "optimizer-step"
-    }
-
-    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
-        Err(Error::Msg("expected a tensor on a GPU".into()))
-    }
-
-    fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
-        self.0.take().map_or(Ok(()), |f| f(storage, layout))
-    }
 }
 
 fn start(layout: &Layout) -> Result<usize> {

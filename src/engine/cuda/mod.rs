@@ -16,4 +16,4 @@ mod ptx_cache;
 pub(super) use source::source;
 
 #[cfg(feature = "cuda")]
-pub(super) use launch::{DeviceTotals, copy, init, step, sums};
+pub(super) use launch::{DeviceTotals, init, step, sums};

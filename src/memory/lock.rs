@@ -5,8 +5,24 @@
 use std::cell::Cell;
 
 use candle_core::{CpuStorage, DType, Device, Error, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var};
+use half::{bf16, f16};
 
-use super::Element;
+/// An element type of variables and of state.
+pub(crate) trait Element: candle_core::WithDType {
+    /// The storage as a mutable slice; none if it is of another type.
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+}
+
+macro_rules! element {
+    ($($float:ty, $Variant:ident;)*) => {$(
+        impl Element for $float {
+            fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [$float]> {
+                if let CpuStorage::$Variant(values) = storage { Some(values) } else { None }
+            }
+        }
+    )*};
+}
+element! { f64, F64; f32, F32; f16, F16; bf16, BF16; }
 
 /// A variable as the engine locks it, with what a step asks of it: reading these from the variable costs a cache miss each.
 #[derive(Debug)]

@@ -1,14 +1,17 @@
 //! The state of a variable: Candle tensors of a method that works on these, or memory of the engine's own.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use half::bf16;
 
-use super::half_types::round_at_random;
 use super::lock::VarLock;
-use crate::algorithm::State;
+use super::rounding::round_at_random;
 use crate::rule::MAX_STATE;
+
+/// The state tensors of a variable, by name.
+pub type State = BTreeMap<&'static str, Tensor>;
 
 /// The types in which the state of variables of type `dtype` can be stored, the usual one first; none if such variables
 /// cannot be stepped.

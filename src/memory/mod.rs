@@ -1,0 +1,27 @@
+//! The memory of variables and of their state: what lies where, in which type, and direct access to it.
+//!
+//! | module | what |
+//! |---|---|
+//! | `state` | the state of a variable |
+//! | `lock` | access to the memory of variables and gradients |
+//! | `rounding` | the rounding of 16-bit state |
+//! | `cuda` | access to memory on an NVIDIA GPU |
+
+#[cfg(feature = "cuda")]
+mod cuda;
+mod lock;
+mod rounding;
+mod state;
+
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::CudaAccess;
+#[cfg(feature = "cuda")]
+pub(crate) use lock::Access;
+pub(crate) use lock::{Element, Place, VarLock};
+#[cfg(test)]
+pub(crate) use rounding::mix;
+#[cfg(feature = "cuda")]
+pub(crate) use rounding::step_salt;
+pub(crate) use rounding::{Noise, map, narrow_at_random, round};
+pub use state::State;
+pub(crate) use state::{Part, Parts, SlotState, StateBuffer, StateView, range, split_at, state_dtypes, stored_dtype};
