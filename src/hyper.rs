@@ -57,6 +57,8 @@ pub trait Setting: Copy + Into<Value> {
     const WHAT: &'static str;
     /// The words that a value may be.
     const WORDS: &'static [&'static str] = &[];
+    /// Other names of words, which are read but not printed.
+    const ALIASES: &'static [&'static str] = &[];
     /// Converts a value, if it is of this type.
     fn read(value: Value) -> Option<Self>;
     /// Whether it lies in a range.
@@ -125,10 +127,10 @@ impl From<&'static str> for Value {
     }
 }
 
-/// Declares a hyperparameter that is one of a list of words.
+/// Declares a hyperparameter that is one of a list of words. `Original = "original" | "none"` also reads `none`.
 #[macro_export]
 macro_rules! words {
-    ($(#[$doc:meta])* $vis:vis enum $Name:ident { $($Word:ident = $word:literal),* $(,)? }) => {
+    ($(#[$doc:meta])* $vis:vis enum $Name:ident { $($Word:ident = $word:literal $(| $alias:literal)*),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq)]
         $vis enum $Name {
@@ -145,9 +147,10 @@ macro_rules! words {
             type Number = $Name;
             const WHAT: &'static str = concat!("one of", $(" ", $word),*);
             const WORDS: &'static [&'static str] = &[$($word),*];
+            const ALIASES: &'static [&'static str] = &[$($($alias),*)*];
             fn read(value: $crate::hyper::Value) -> Option<Self> {
                 match value {
-                    $($crate::hyper::Value::Word($word) => Some(Self::$Word),)*
+                    $($crate::hyper::Value::Word($word $(| $alias)*) => Some(Self::$Word),)*
                     _ => None,
                 }
             }
@@ -173,6 +176,8 @@ pub struct Field {
     pub range: &'static str,
     /// The words that the value may be.
     pub words: &'static [&'static str],
+    /// Other names of these.
+    pub aliases: &'static [&'static str],
     /// Whether the value is allowed.
     pub valid: bool,
 }
@@ -193,12 +198,18 @@ impl Field {
             None => (value.into(), T::WORDS, T::WHAT),
         };
         let valid = inside && value.number().is_none_or(f64::is_finite);
-        Self { key, doc, value, what, range: range.strip_suffix("=f64::INFINITY").unwrap_or(range), words, valid }
+        let (range, aliases) = (range.strip_suffix("=f64::INFINITY").unwrap_or(range), T::ALIASES);
+        Self { key, doc, value, what, range, words, aliases, valid }
     }
 
     #[doc(hidden)]
     pub fn read<T: Setting>(value: Value, within: impl RangeBounds<T::Number>) -> Option<T> {
         T::read(value).or_else(|| T::unlimited(&within).filter(|_| value == Value::Word(NONE)))
+    }
+
+    /// Reads the text of a value, or `None` for text that is no number, no flag and none of its words.
+    pub(crate) fn parse(&self, text: &str) -> Option<Value> {
+        Value::parse(text, self.words).or_else(|| Value::parse(text, self.aliases))
     }
 
     /// The error of a value that `optimizer` does not allow.

@@ -175,7 +175,7 @@ impl Registry {
                     let more: &[_] = if outer.runs().is_some() { &["base", "maximize"] } else { &["maximize"] };
                     let field = outer.field(key).ok_or_else(|| outer.unknown(key, more))?;
                     let why = || format!("is not allowed: it must be {}", field.allowed());
-                    let parsed = Value::parse(value, field.words);
+                    let parsed = field.parse(value);
                     outer.set(key, parsed.ok_or_else(|| syntax(&format!("{key}={value}"), &why()))?)?;
                 }
             }

@@ -474,3 +474,18 @@ fn a_spec_prints_the_optimizer() {
         assert!(evaluates(&optim(&given, &[p])) == closes(&given));
     }
 }
+
+/// torch's `adjust_lr_fn=None` is `original`, which is what is printed and listed.
+#[test]
+fn a_word_may_have_another_name() {
+    let original = spec("muon:adjust_lr_fn=original");
+    let none = spec("muon:adjust_lr_fn=none");
+    assert_eq!(none.to_string(), original.to_string());
+    let matrix = copy(&tensor(&normals(0, 4), DType::F64).reshape((2, 2)).unwrap());
+    let mut optim = optim(&spec("muon:adjust_lr_fn=match_rms_adamw"), &[matrix]);
+    optim.set(0, "adjust_lr_fn", "none").unwrap();
+    assert_eq!(optim.get(0, "adjust_lr_fn").unwrap(), "original".into());
+    let error = "muon:adjust_lr_fn=None".parse::<Spec>().unwrap_err().to_string();
+    assert!(error.ends_with("it must be one of original match_rms_adamw spectral_unclamped"), "{error}");
+    assert!("lamb:lr=none".parse::<Spec>().is_err());
+}
