@@ -218,7 +218,7 @@ impl Group {
         if shared { Span::Group } else { Span::Tensor }
     }
 
-    /// Starts the state of the variables that have a gradient for the first time.
+    /// Sets the state of the variables that have a gradient for the first time. It has started when `end_start` says so.
     pub(crate) fn start_state(&mut self) -> Result<()> {
         let chain = &self.method.chain;
         if chain.iter().any(|algorithm| algorithm.steps_all()) {
@@ -235,6 +235,18 @@ impl Group {
             .iter_mut()
             .filter(|slot| slot.grad.is_some() && !slot.started)
             .try_for_each(|slot| start(chain, slot))
+    }
+
+    /// Ends the start of the state in all groups: undoes it if it failed in one of them.
+    pub(crate) fn end_start(&mut self, done: bool) -> Result<()> {
+        for slot in self.slots.iter_mut().filter(|slot| slot.grad.is_some() && !slot.started) {
+            if done {
+                slot.started = true;
+            } else {
+                slot.restore(slot.clock.clone(), false, State::new())?;
+            }
+        }
+        Ok(())
     }
 
     /// Reserves the memory of the state of all variables, unless it is.
@@ -330,7 +342,7 @@ impl Group {
     }
 }
 
-/// Starts the state of a variable, whose memory is reserved.
+/// Sets the first state of a variable, whose memory is reserved.
 fn start(chain: &[Box<dyn Algorithm>], slot: &mut Slot) -> Result<()> {
     for (position, algorithm) in chain.iter().enumerate() {
         match algorithm.kernel() {
@@ -342,7 +354,6 @@ fn start(chain: &[Box<dyn Algorithm>], slot: &mut Slot) -> Result<()> {
             }
         }
     }
-    slot.started = true;
     Ok(())
 }
 

@@ -131,7 +131,7 @@ impl Optim {
             }
             // Other errors come before the first change; a closure may fail at any time.
             let before = if evaluates { Some(Snapshot::of(&self.groups)?) } else { None };
-            let stepped = self.groups.iter_mut().try_for_each(Group::start_state).and_then(|()| {
+            let stepped = self.start_state().and_then(|()| {
                 self.groups.iter_mut().try_for_each(|group| {
                     let loss = loss.as_mut().map(|(before, compute)| (*before, &mut **compute as _));
                     group.step(loss)
@@ -150,6 +150,17 @@ impl Optim {
         let done = done?;
         self.steps += u64::from(!done.skipped);
         Ok(done)
+    }
+
+    /// Starts the state of the variables that have a gradient for the first time: of all or, on an error, of none.
+    fn start_state(&mut self) -> Result<()> {
+        let done = self.groups.iter_mut().try_for_each(Group::start_state);
+        // The error to report is the first; the same cause may fail the undoing.
+        let mut ended = Ok(());
+        for group in &mut self.groups {
+            ended = ended.and(group.end_start(done.is_ok()));
+        }
+        done.and(ended)
     }
 
     /// Looks up the gradients of all variables.

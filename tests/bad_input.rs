@@ -496,3 +496,53 @@ fn a_norm_to_clip_to_must_be_a_number() {
         assert_eq!(error, format!("clip_grad_norm: {max} is not allowed: it must be a number in 0.0.."));
     }
 }
+
+mod fails {
+    use candle_core::Tensor;
+    use candle_optim::prelude::*;
+
+    hyper! { pub struct ParamsFails for "fails" {
+        fails: bool = true, "Whether three elements cannot start.";
+    } }
+
+    impl Algorithm for ParamsFails {
+        fn state_names(&self, _: &[usize]) -> Vec<&'static str> {
+            vec!["seen"]
+        }
+        fn init(&self, p: &Tensor) -> Result<State> {
+            if self.fails && p.elem_count() == 3 {
+                Err(candle_core::Error::Msg("out of memory".into()))?;
+            }
+            Ok(State::from([("seen", p.ones_like()?)]))
+        }
+        fn step(&self, vars: &mut Slots) -> Result<()> {
+            vars.each(|_, p, g, _| p - g)
+        }
+    }
+}
+
+/// As memory may run out, or a kernel may not compile: in the second of two groups, after a variable that has started.
+#[test]
+fn a_state_that_does_not_start_leaves_none() {
+    let make = || {
+        let vars = [(0, 2), (1, 2), (2, 3)].map(|(seed, n)| var(&normals(seed, n), DType::F32));
+        let [a, b, c] = &vars;
+        let fails = fails::ParamsFails::default();
+        let groups = vec![
+            Group::new(named(&[("a", a)]), candle_optim::ParamsRprop::default()),
+            Group::new(named(&[("b", b), ("c", c)]), candle_optim::ParamsRprop::default()).then(fails),
+        ];
+        (Optim::new(groups).unwrap(), vars)
+    };
+    let (mut optim, [a, b, c]) = make();
+    let error = refused(&mut optim, |optim| optim.step(&ones(&[&a, &b, &c])));
+    assert_eq!(error, "out of memory");
+    assert!(optim.slots().all(|slot| slot.state().unwrap().is_empty() && slot.state_bytes() == 0));
+    make().0.load_state_dict(&optim.state_dict().unwrap()).unwrap();
+    let (mut fresh, [d, e, f]) = make();
+    for (optim, vars) in [(&mut optim, [&a, &b, &c]), (&mut fresh, [&d, &e, &f])] {
+        optim.set(1, "fails", false).unwrap();
+        optim.step(&ones(&vars)).unwrap();
+    }
+    assert!(all(&optim) == all(&fresh));
+}
