@@ -153,7 +153,14 @@ impl Group {
         let numbers =
             |algorithm: &dyn Algorithm| algorithm.memory().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         let before = &*self.method.chain[at];
-        let tensors_differ = self.slots.iter().any(|slot| names(before, slot) != names(&*algorithm, slot));
+        // The names depend on the dimensions alone. Lists of these are numbered in the order of their first variables.
+        let mut shapes = 0;
+        let mut firsts = self.slots.iter().filter(|slot| {
+            let is_first = slot.shape == shapes;
+            shapes += usize::from(is_first);
+            is_first
+        });
+        let tensors_differ = firsts.any(|slot| names(before, slot) != names(&*algorithm, slot));
         if tensors_differ || numbers(before) != numbers(&*algorithm) {
             return Err(other_state(&*algorithm));
         }

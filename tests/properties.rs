@@ -489,3 +489,39 @@ fn a_word_may_have_another_name() {
     assert!(error.ends_with("it must be one of original match_rms_adamw spectral_unclamped"), "{error}");
     assert!("lamb:lr=none".parse::<Spec>().is_err());
 }
+
+mod asked {
+    use candle_optim::prelude::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    pub static ASKED: AtomicUsize = AtomicUsize::new(0);
+
+    hyper! { pub struct ParamsAsked for "asked" {
+        lr: f64 = 0.1, "Learning rate.";
+        flat: bool = false, "Keep a state of vectors.";
+    } }
+
+    impl Algorithm for ParamsAsked {
+        fn state_names(&self, dims: &[usize]) -> Vec<&'static str> {
+            ASKED.fetch_add(1, Ordering::Relaxed);
+            if self.flat && dims.len() == 1 { vec!["flat"] } else { vec![] }
+        }
+        fn step(&self, vars: &mut Slots) -> Result<()> {
+            vars.each(|_, p, g, _| p - (g * self.lr)?)
+        }
+    }
+}
+
+/// A learning rate set at every step must not cost more than the step does.
+#[test]
+fn a_set_value_asks_once_for_each_shape() {
+    use std::sync::atomic::Ordering::Relaxed;
+    let shapes: [&[usize]; 3] = [&[2, 3], &[2], &[]];
+    let vars: Vec<Var> = (0..300).map(|i| Var::zeros(shapes[i % 3], DType::F32, device()).unwrap()).collect();
+    let mut optim = Optim::new(vec![Group::new(NamedVars::numbered(vars), asked::ParamsAsked::default())]).unwrap();
+    asked::ASKED.store(0, Relaxed);
+    optim.set(0, "lr", 0.2).unwrap();
+    assert_eq!(asked::ASKED.load(Relaxed), 2 * shapes.len(), "before and after");
+    // The second shape alone differs.
+    assert!(optim.set(0, "flat", true).is_err());
+}
