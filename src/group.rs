@@ -25,6 +25,10 @@ pub struct Group {
     pub(crate) state_dtype: Option<DType>,
     /// The memory of the state of each algorithm; empty before the first step.
     buffers: Vec<Vec<Arc<StateBuffer>>>,
+    /// Whether the state of all variables has started.
+    pub(crate) all_started: bool,
+    /// The factor of all gradients.
+    scale: f64,
 }
 
 #[derive(Debug)]
@@ -42,7 +46,16 @@ impl Group {
     /// `method` is a struct of hyperparameters such as [`ParamsAdamW`](crate::ParamsAdamW), or a [`Spec`](crate::Spec).
     pub fn new(vars: impl Into<NamedVars>, method: impl Into<Method>) -> Self {
         let slots = vars.into().0.into_iter().map(Slot::new).collect();
-        Self { slots, method: method.into(), schedules: vec![], dirty: false, state_dtype: None, buffers: vec![] }
+        Self {
+            slots,
+            method: method.into(),
+            schedules: vec![],
+            dirty: false,
+            state_dtype: None,
+            buffers: vec![],
+            all_started: false,
+            scale: 1.,
+        }
     }
 
     /// Appends an algorithm, which runs after the present ones: Lookahead or EMA after an optimizer, an optimizer after SAM.
@@ -225,6 +238,24 @@ impl Group {
         if shared { Span::Group } else { Span::Tensor }
     }
 
+    /// Sets the factor of the gradients. It seldom changes.
+    pub(crate) fn set_scale(&mut self, scale: f64) {
+        if self.scale != scale || self.evaluates() {
+            self.slots.iter_mut().for_each(|slot| slot.scale = scale);
+            self.scale = scale;
+        }
+    }
+
+    /// Lets go of the gradients, which hold the graph of the forward pass. The engine has done so for the variables that it
+    /// stepped last, on the host.
+    pub(crate) fn drop_grads(&mut self, stepped: bool) {
+        let by_engine = self.method.chain.last().is_some_and(|last| last.kernel().is_some())
+            && self.buffers.last().is_some_and(|buffers| buffers.iter().all(|buffer| buffer.on_host));
+        if !(stepped && by_engine) {
+            self.slots.iter_mut().for_each(|slot| slot.grad = None);
+        }
+    }
+
     /// Sets the state of the variables that have a gradient for the first time. It has started when `end_start` says so.
     pub(crate) fn start_state(&mut self) -> Result<()> {
         let chain = &self.method.chain;
@@ -233,19 +264,20 @@ impl Group {
                 slot.grad = Some(slot.var.zeros_like()?);
             }
         }
-        if self.slots.iter().all(|slot| slot.grad.is_none() || slot.started) {
+        if self.all_started || self.slots.iter().all(|slot| slot.grad.is_none() || slot.started) {
             return Ok(());
         }
         self.reserve()?;
         let chain = &self.method.chain;
-        self.slots
-            .iter_mut()
-            .filter(|slot| slot.grad.is_some() && !slot.started)
-            .try_for_each(|slot| start(chain, slot))
+        let mut new = self.slots.iter_mut().filter(|slot| slot.grad.is_some() && !slot.started);
+        new.try_for_each(|slot| start(chain, slot))
     }
 
     /// Ends the start of the state in all groups: undoes it if it failed in one of them.
     pub(crate) fn end_start(&mut self, done: bool) -> Result<()> {
+        if self.all_started {
+            return Ok(());
+        }
         for slot in self.slots.iter_mut().filter(|slot| slot.grad.is_some() && !slot.started) {
             if done {
                 slot.started = true;
@@ -253,6 +285,7 @@ impl Group {
                 slot.restore(slot.clock.clone(), false, State::new())?;
             }
         }
+        self.all_started = self.slots.iter().all(|slot| slot.started);
         Ok(())
     }
 

@@ -145,8 +145,8 @@ impl Optim {
                 (stepped, _) => stepped.map(|()| outcome),
             }
         });
-        // They hold the graph of the forward pass.
-        self.groups.iter_mut().flat_map(|group| &mut group.slots).for_each(|slot| slot.grad = None);
+        let stepped = done.as_ref().is_ok_and(|done| !done.skipped);
+        self.groups.iter_mut().for_each(|group| group.drop_grads(stepped));
         let done = done?;
         self.steps += u64::from(!done.skipped);
         Ok(done)
@@ -191,9 +191,8 @@ impl Optim {
             return Err(Error::conflict("clip_grad_norm", why));
         }
         let scale = self.clip.zip(norm).map_or(1., |(max, norm)| (max / (norm + 1e-6)).min(1.));
-        for Group { slots, method, .. } in &mut self.groups {
-            let scale = if method.maximize { -scale } else { scale };
-            slots.iter_mut().for_each(|slot| slot.scale = scale);
+        for group in &mut self.groups {
+            group.set_scale(if group.method.maximize { -scale } else { scale });
         }
         Ok(Outcome { norm, clipped: scale < 1. && !skipped, skipped })
     }
@@ -283,6 +282,7 @@ impl Snapshot {
     }
 
     fn restore(self, groups: &mut [Group]) -> Result<()> {
+        groups.iter_mut().for_each(|group| group.all_started = false);
         let slots = groups.iter_mut().flat_map(|group| &mut group.slots);
         for (slot, (value, clock, started, state)) in slots.zip(self.0) {
             slot.var.set(&value)?;

@@ -14,14 +14,14 @@ const CHUNK: usize = 512;
 /// A pass over elements that are not all f32.
 pub(super) fn pass<E: Wide, K: Rule<f32>>(k: K, what: What, elements: Elements<E>) {
     let stores = Stores { p: what == What::Update, state: true };
-    in_chunks(elements, stores, |p, g, state, scale| pass::run(k, what, p, g, state, scale));
+    in_chunks(elements, stores, |wide| pass::run(k, what, wide));
 }
 
 /// The sums of at most a block of elements that are not all f32.
 pub(super) fn measure<E: Wide, K: Rule<f32>>(k: K, sum: Sum, elements: Elements<E>) -> [f64; MAX_SUMS] {
     let mut lanes = Lanes::new();
     let stores = Stores { p: false, state: false };
-    in_chunks(elements, stores, |p, g, state, scale| pass::add(k, sum, p, g, state, scale, &mut lanes));
+    in_chunks(elements, stores, |wide| pass::add(k, sum, wide, &mut lanes));
     lanes.fold()
 }
 
@@ -33,41 +33,27 @@ struct Stores {
 }
 
 /// Calls `f` with copies in f32, a chunk at a time, and writes them back.
-fn in_chunks<E: Wide>(
-    elements: Elements<E>,
-    stores: Stores,
-    mut f: impl FnMut(&mut [f32], &[f32], [&mut [f32]; MAX_STATE], f64),
-) {
-    let Elements { p, g, mut state, from, scale, step } = elements;
+fn in_chunks<E: Wide>(mut elements: Elements<E>, stores: Stores, mut f: impl FnMut(Elements<f32>)) {
     let (mut wide_p, mut wide_g) = ([0.; CHUNK], [0.; CHUNK]);
     let mut wide_state = [[0.; CHUNK]; MAX_STATE];
-    let names = state.iter().take_while(|part| !matches!(part, Part::None)).count();
-    for (at, p) in (0..).step_by(CHUNK).zip(p.chunks_mut(CHUNK)) {
-        let n = p.len();
-        let g = if g.is_empty() { g } else { &g[at..at + n] };
-        for (part, wide) in state.iter().zip(&mut wide_state) {
-            match part {
-                Part::F32(part) => f32::widen(&part[at..at + n], &mut wide[..n]),
-                Part::BF16(part) => bf16::widen(&part[at..at + n], &mut wide[..n]),
+    for start in (0..elements.p.len()).step_by(CHUNK) {
+        let n = CHUNK.min(elements.p.len() - start);
+        let Elements { p, g, state, at, from, scale, step } = elements.range(start, n);
+        for (part, wide) in state.iter_mut().zip(&mut wide_state) {
+            match part.range(at, n) {
+                Part::F32(part) => f32::widen(part, &mut wide[..n]),
+                Part::BF16(part) => bf16::widen(part, &mut wide[..n]),
                 Part::F64(_) | Part::None => {}
             }
         }
-        let mut used = 0;
-        let slices = wide_state.each_mut().map(|wide| {
-            used += 1;
-            if used <= names { &mut wide[..n] } else { [].as_mut_slice() }
-        });
+        let mut copies = wide_state.each_mut().map(|wide| Part::F32(&mut wide[..n]));
         let wide = [&mut wide_p[..n], &mut wide_g[..g.len()]];
-        E::with_wide(p, g, wide, stores.p, |p, g| f(p, g, slices, scale));
-        if stores.state {
-            for (name, (part, wide)) in (0..).zip(state.iter_mut().zip(&wide_state)) {
-                match part {
-                    Part::F32(part) => f32::narrow(&wide[..n], &mut part[at..at + n]),
-                    Part::BF16(part) => {
-                        narrow_at_random(&wide[..n], &mut part[at..at + n], Noise { step, name, from: from + at });
-                    }
-                    Part::F64(_) | Part::None => {}
-                }
+        E::with_wide(p, g, wide, stores.p, |p, g| f(Elements { p, g, state: &mut copies, at: 0, from, scale, step }));
+        for (name, (part, wide)) in (0..).zip(state.iter_mut().zip(&wide_state)).filter(|_| stores.state) {
+            match part.range(at, n) {
+                Part::F32(part) => f32::narrow(&wide[..n], part),
+                Part::BF16(part) => narrow_at_random(&wide[..n], part, Noise { step, name, from }),
+                Part::F64(_) | Part::None => {}
             }
         }
     }

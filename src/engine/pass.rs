@@ -10,7 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use super::half_types;
 use super::sums::{self, Lanes};
-use crate::memory::{Element, Part, Parts, State, range, split_at};
+use crate::memory::{Element, Part, Parts, State};
 use crate::real::Real;
 use crate::rule::{Fields, MAX_STATE, MAX_SUMS, Pass, Rule};
 
@@ -31,10 +31,15 @@ pub(crate) enum Sum {
 }
 
 /// Some elements of a variable with their gradients and state, as many of each. A pass that reads no gradient has none.
-pub(crate) struct Elements<'a, E> {
+///
+/// The state comes by reference: to copy it from function to function costs a small variable as much as its update.
+pub(crate) struct Elements<'a, 'b, E> {
     pub(crate) p: &'a mut [E],
     pub(crate) g: &'a [E],
-    pub(crate) state: Parts<'a>,
+    /// The state of these elements and of others.
+    pub(crate) state: &'a mut Parts<'b>,
+    /// The position of the first of them in `state`.
+    pub(crate) at: usize,
     /// The position of the first of them in the variable.
     pub(crate) from: usize,
     /// The factor of the gradient.
@@ -43,43 +48,42 @@ pub(crate) struct Elements<'a, E> {
     pub(crate) step: u64,
 }
 
-impl<'a, E> Elements<'a, E> {
-    pub(crate) fn split_at(self, n: usize) -> (Self, Self) {
-        let Self { p, g, state, from, scale, step } = self;
-        let (p, p_rest) = p.split_at_mut(n);
-        let (g, g_rest) = g.split_at(n.min(g.len()));
-        let (state, rest) = split_at(state, n);
-        (
-            Self { p, g, state, from, scale, step },
-            Self { p: p_rest, g: g_rest, state: rest, from: from + n, scale, step },
-        )
+impl<'b, E> Elements<'_, 'b, E> {
+    /// The `n` elements from the element `start` on.
+    pub(crate) fn range(&mut self, start: usize, n: usize) -> Elements<'_, 'b, E> {
+        let Self { p, g, state, at, from, scale, step } = self;
+        let g = if g.is_empty() { g } else { &g[start..start + n] };
+        let (p, at, from) = (&mut p[start..start + n], *at + start, *from + start);
+        Elements { p, g, state, at, from, scale: *scale, step: *step }
     }
 
-    pub(crate) fn reborrow(&mut self) -> Elements<'_, E> {
-        let Self { p, g, state, from, scale, step } = self;
-        let state = range(state, 0, p.len());
-        Elements { p, g, state, from: *from, scale: *scale, step: *step }
+    pub(crate) fn is_half(&self) -> bool {
+        self.state.iter().any(|part| matches!(part, Part::BF16(_)))
     }
 }
 
 /// A number that a pass computes with.
 pub(crate) trait Compute: Real {
     fn to_f64(self) -> f64;
+    /// The elements of a state tensor of this type.
+    fn values<'a>(part: &'a mut Part) -> &'a mut [Self];
 }
 
-impl Compute for f32 {
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self.into()
-    }
+macro_rules! compute {
+    ($($float:ty, $Variant:ident;)*) => {$(
+        impl Compute for $float {
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self.into()
+            }
+            #[inline(always)]
+            fn values<'a>(part: &'a mut Part) -> &'a mut [$float] {
+                if let Part::$Variant(values) = part { values } else { &mut [] }
+            }
+        }
+    )*};
 }
-
-impl Compute for f64 {
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self
-    }
-}
+compute! { f32, F32; f64, F64; }
 
 /// An element type of variables that passes step.
 pub(crate) trait Stepped: Element {
@@ -93,47 +97,37 @@ pub(crate) trait Stepped: Element {
 impl Stepped for f64 {
     type Real = f64;
 
+    #[inline(always)]
     fn pass<K: Rule<f64>>(k: K, what: What, elements: Elements<f64>) {
-        let Elements { p, g, state, scale, .. } = elements;
-        run(k, what, p, g, f64s(state), scale);
+        run(k, what, elements);
     }
 
     fn measure<K: Rule<f64>>(k: K, sum: Sum, elements: Elements<f64>) -> [f64; MAX_SUMS] {
-        let Elements { p, g, state, scale, .. } = elements;
         let mut lanes = Lanes::new();
-        add(k, sum, p, g, f64s(state), scale, &mut lanes);
+        add(k, sum, elements, &mut lanes);
         lanes.fold()
     }
-}
-
-fn f64s(state: Parts<'_>) -> [&mut [f64]; MAX_STATE] {
-    state.map(|part| if let Part::F64(part) = part { part } else { [].as_mut_slice() })
 }
 
 impl Stepped for f32 {
     type Real = f32;
 
+    #[inline(always)]
     fn pass<K: Rule<f32>>(k: K, what: What, elements: Elements<f32>) {
-        if elements.state.iter().any(|part| matches!(part, Part::BF16(_))) {
+        if elements.is_half() {
             return half_types::pass(k, what, elements);
         }
-        let Elements { p, g, state, scale, .. } = elements;
-        run(k, what, p, g, f32s(state), scale);
+        run(k, what, elements);
     }
 
     fn measure<K: Rule<f32>>(k: K, sum: Sum, elements: Elements<f32>) -> [f64; MAX_SUMS] {
-        if elements.state.iter().any(|part| matches!(part, Part::BF16(_))) {
+        if elements.is_half() {
             return half_types::measure(k, sum, elements);
         }
-        let Elements { p, g, state, scale, .. } = elements;
         let mut lanes = Lanes::new();
-        add(k, sum, p, g, f32s(state), scale, &mut lanes);
+        add(k, sum, elements, &mut lanes);
         lanes.fold()
     }
-}
-
-fn f32s(state: Parts<'_>) -> [&mut [f32]; MAX_STATE] {
-    state.map(|part| if let Part::F32(part) = part { part } else { [].as_mut_slice() })
 }
 
 macro_rules! half_element {
@@ -153,33 +147,18 @@ macro_rules! half_element {
 }
 half_element! { f16, F16; bf16, BF16; }
 
-/// A pass over slices of one type.
-pub(super) fn run<R: Real, K: Rule<R>>(
-    k: K,
-    what: What,
-    p: &mut [R],
-    g: &[R],
-    state: [&mut [R]; MAX_STATE],
-    scale: f64,
-) {
-    let scale = R::lit(scale);
+/// A pass over elements of the type that it computes with.
+#[inline(always)]
+pub(super) fn run<R: Compute, K: Rule<R>>(k: K, what: What, elements: Elements<R>) {
     match what {
-        What::Init => dispatch(k, Init { p, state }),
-        What::Update => dispatch(k, Update { p, g, state, scale }),
+        What::Init => dispatch(k, Init(elements)),
+        What::Update => dispatch(k, Update(elements)),
     }
 }
 
 /// Adds the terms of at most a block of elements to its lanes.
-pub(super) fn add<R: Compute, K: Rule<R>>(
-    k: K,
-    sum: Sum,
-    p: &[R],
-    g: &[R],
-    state: [&mut [R]; MAX_STATE],
-    scale: f64,
-    lanes: &mut Lanes<R>,
-) {
-    dispatch(k, Measure { sum, p, g, state, scale: R::lit(scale), lanes });
+pub(super) fn add<R: Compute, K: Rule<R>>(k: K, sum: Sum, elements: Elements<R>, lanes: &mut Lanes<R>) {
+    dispatch(k, Measure { sum, elements, lanes });
 }
 
 /// The weights to evaluate with, of a variable in the type of the computation.
@@ -191,10 +170,8 @@ pub(super) fn eval<K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Ten
         for name in names {
             s.push(values(state.get(name).ok_or_else(|| Error::Msg(format!("the state '{name}' is missing")))?)?);
         }
-        let mut slices = s.iter_mut();
-        let slices = array::from_fn(|_| slices.next().map_or([].as_mut_slice(), |slice| slice.as_mut_slice()));
         let k: K::At<R> = k.map(|_, x| R::lit(x));
-        dispatch(k, Eval { p: &mut x, state: slices });
+        dispatch(k, Eval { p: &mut x, state: &s });
         Tensor::from_vec(x, p.shape(), p.device())
     }
     match p.dtype() {
@@ -204,6 +181,7 @@ pub(super) fn eval<K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Ten
 }
 
 /// Runs a pass, compiled for each instruction set, with flags that are constants.
+#[inline(always)]
 fn dispatch<R: Real, K: Rule<R>, P: Pass<K>>(k: K, pass: P) -> P::Output {
     struct Dispatch<R, K, P>(K, P, PhantomData<R>);
     impl<R: Real, K: Rule<R>, P: Pass<K>> WithSimd for Dispatch<R, K, P> {
@@ -216,28 +194,26 @@ fn dispatch<R: Real, K: Rule<R>, P: Pass<K>>(k: K, pass: P) -> P::Output {
     Arch::new().dispatch(Dispatch(k, pass, PhantomData))
 }
 
-/// Slices of length `n`, as many as the rule keeps. The compiler knows both, so it drops the bounds checks and vectorizes.
+/// The state of `n` elements, in as many slices as the rule keeps. The compiler knows both numbers, so it drops the bounds
+/// checks and vectorizes.
 #[inline(always)]
-fn kept<'a, R: Real, K: Rule<R>>(k: &K, state: [&'a mut [R]; MAX_STATE], n: usize) -> [&'a mut [R]; MAX_STATE] {
+fn slices<'a, R: Compute, K: Rule<R>>(k: &K, state: &'a mut Parts, at: usize, n: usize) -> [&'a mut [R]; MAX_STATE] {
     let count = k.state_count();
-    let mut slices = state.into_iter();
-    array::from_fn(|i| match slices.next() {
-        Some(slice) if i < count => &mut slice[..n],
+    let mut parts = state.iter_mut();
+    array::from_fn(|i| match parts.next() {
+        Some(part) if i < count => &mut R::values(part)[at..][..n],
         _ => [].as_mut_slice(),
     })
 }
 
-struct Init<'a, R> {
-    p: &'a [R],
-    state: [&'a mut [R]; MAX_STATE],
-}
+struct Init<'a, 'b, R>(Elements<'a, 'b, R>);
 
-impl<R: Real, K: Rule<R>> Pass<K> for Init<'_, R> {
+impl<R: Compute, K: Rule<R>> Pass<K> for Init<'_, '_, R> {
     type Output = ();
     #[inline(always)]
     fn run(self, k: K) {
-        let Self { p, state } = self;
-        let state = kept(&k, state, p.len());
+        let Elements { p, state, at, .. } = self.0;
+        let state = slices(&k, state, at, p.len());
         for i in 0..p.len() {
             let mut s = k.load(|name| state[name][i]);
             k.init(p[i], &mut s);
@@ -246,20 +222,15 @@ impl<R: Real, K: Rule<R>> Pass<K> for Init<'_, R> {
     }
 }
 
-struct Update<'a, R> {
-    p: &'a mut [R],
-    g: &'a [R],
-    state: [&'a mut [R]; MAX_STATE],
-    scale: R,
-}
+struct Update<'a, 'b, R>(Elements<'a, 'b, R>);
 
-impl<R: Real, K: Rule<R>> Pass<K> for Update<'_, R> {
+impl<R: Compute, K: Rule<R>> Pass<K> for Update<'_, '_, R> {
     type Output = ();
     #[inline(always)]
     fn run(self, k: K) {
-        let Self { p, g, state, scale } = self;
-        let n = p.len();
-        let (g, state) = (&g[..n], kept(&k, state, n));
+        let Elements { p, g, state, at, scale, .. } = self.0;
+        let (n, scale) = (p.len(), R::lit(scale));
+        let (g, state) = (&g[..n], slices(&k, state, at, n));
         for i in 0..n {
             let mut s = k.load(|name| state[name][i]);
             p[i] = k.update(p[i], g[i] * scale, &mut s);
@@ -270,7 +241,7 @@ impl<R: Real, K: Rule<R>> Pass<K> for Update<'_, R> {
 
 struct Eval<'a, R> {
     p: &'a mut [R],
-    state: [&'a mut [R]; MAX_STATE],
+    state: &'a [Vec<R>],
 }
 
 impl<R: Real, K: Rule<R>> Pass<K> for Eval<'_, R> {
@@ -278,38 +249,29 @@ impl<R: Real, K: Rule<R>> Pass<K> for Eval<'_, R> {
     #[inline(always)]
     fn run(self, k: K) {
         let Self { p, state } = self;
-        let state = kept(&k, state, p.len());
         for i in 0..p.len() {
             p[i] = k.eval(p[i], k.load(|name| state[name][i]));
         }
     }
 }
 
-struct Measure<'a, R> {
+struct Measure<'a, 'b, 'c, R> {
     sum: Sum,
-    p: &'a [R],
-    g: &'a [R],
-    state: [&'a mut [R]; MAX_STATE],
-    scale: R,
-    lanes: &'a mut Lanes<R>,
+    elements: Elements<'a, 'b, R>,
+    lanes: &'c mut Lanes<R>,
 }
 
-impl<R: Compute, K: Rule<R>> Pass<K> for Measure<'_, R> {
+impl<R: Compute, K: Rule<R>> Pass<K> for Measure<'_, '_, '_, R> {
     type Output = ();
     #[inline(always)]
     fn run(self, k: K) {
-        let Self { sum, p, g, state, scale, lanes } = self;
-        let n = p.len();
-        let (g, state) = (&g[..n], kept(&k, state, n));
+        let Self { sum, elements: Elements { p, g, state, at, scale, .. }, lanes } = self;
+        let (n, scale) = (p.len(), R::lit(scale));
         let mut from = 0;
         while from < n {
             let row = sums::LANES.min(n - from);
             let (p, g) = (&p[from..][..row], &g[from..][..row]);
-            let count = k.state_count();
-            let state: [&[R]; MAX_STATE] = array::from_fn(|name| match &state[name] {
-                slice if name < count => &slice[from..][..row],
-                _ => &[],
-            });
+            let state = slices(&k, state, at + from, row);
             match sum {
                 Sum::Group => {
                     for i in 0..row {

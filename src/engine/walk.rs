@@ -2,6 +2,7 @@
 //!
 //! Small variables are stepped in batches, a batch on one thread. The elements of a large one are cut into pieces.
 
+use std::iter::repeat;
 use std::sync::Arc;
 
 use candle_core::{DType, Error, Result};
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 use super::pass::{Elements, Stepped, Sum, What};
 use super::sums::{self, BLOCK};
 use crate::algorithm::Slot;
-use crate::memory::{Part, Parts, Place, SlotState, StateBuffer, range, split_at};
+use crate::memory::{Part, Parts, SlotState, StateBuffer, range, split_at};
 use crate::real::Real;
 use crate::rule::{Fields, MAX_STATE, MAX_SUMS, Rule};
 
@@ -24,28 +25,21 @@ pub(super) fn each(
     slots: &mut [Slot],
     position: usize,
     buffers: &[Arc<StateBuffer>],
-    f: impl Fn(&mut Slot, Parts) -> Result<()> + Sync,
+    f: impl Fn(&mut Slot, OwnState) -> Result<()> + Sync,
 ) -> Result<()> {
-    for (index, buffer) in buffers.iter().enumerate() {
+    for (index, buffer) in buffers.iter().enumerate().filter(|(_, buffer)| buffer.on_host) {
         let view = |slot: &Slot| match slot.state.get(position) {
             Some(SlotState::View(view)) if view.index == index => Some(view.from),
             _ => None,
         };
-        if slots.iter().any(|slot| slot.lock.place == Place::Cuda && view(slot).is_some()) {
-            continue;
-        }
         let walk = |slots: &mut [Slot], mut parts: Parts, base: usize| {
             slots.iter_mut().try_for_each(|slot| match view(slot) {
-                Some(from) => {
-                    let len = slot.lock.len;
-                    f(slot, range(&mut parts, from - base, len))
-                }
+                Some(from) => f(slot, OwnState { parts: &mut parts, from: from - base }),
                 None => Ok(()),
             })
         };
-        let elements: usize = slots.iter().map(|slot| slot.lock.len).sum();
         buffer.with(&mut |parts| {
-            if slots.len() == 1 || elements <= GRAIN || rayon::current_num_threads() == 1 {
+            if slots.len() == 1 || buffer.elements <= GRAIN || rayon::current_num_threads() == 1 {
                 return walk(slots, parts, 0);
             }
             let (mut batches, mut rest, mut parts, mut base) = (vec![], &mut *slots, parts, 0);
@@ -97,82 +91,86 @@ macro_rules! by_dtype {
 }
 
 /// One step of a variable: its sums if the rule has any, then the update.
-pub(super) fn step<K: Rule<f64>>(slot: &mut Slot, state: Parts, k: &K) -> Result<()> {
+pub(super) fn step<K: Rule<f64>>(slot: &mut Slot, state: OwnState, k: &K) -> Result<()> {
     by_dtype!(slot, E => with_elements::<E>(slot, state, true, |mut elements| {
-        let mut k = *k;
         if k.has_norms() {
-            let sums = measure(&k, Sum::Tensor, elements.reborrow());
-            k = k.with_norms(Fields::from_fn(|i| sums[i]));
+            let sums = measure(k, Sum::Tensor, &mut elements);
+            pass(&k.with_norms(Fields::from_fn(|i| sums[i])), What::Update, elements);
+        } else {
+            pass(k, What::Update, elements);
         }
-        pass(&k, What::Update, elements);
     }))
 }
 
 /// Computes the terms of a variable in the sums of its group.
-pub(super) fn measure_group<K: Rule<f64>>(slot: &mut Slot, state: Parts, k: &K) -> Result<()> {
+pub(super) fn measure_group<K: Rule<f64>>(slot: &mut Slot, state: OwnState, k: &K) -> Result<()> {
     let mut sums = [0.; MAX_SUMS];
-    by_dtype!(slot, E => with_elements::<E>(slot, state, true, |elements| {
-        sums = measure(k, Sum::Group, elements);
+    by_dtype!(slot, E => with_elements::<E>(slot, state, true, |mut elements| {
+        sums = measure(k, Sum::Group, &mut elements);
     }))?;
     slot.sums = sums;
     Ok(())
 }
 
 /// Sets the state before the first step.
-pub(super) fn init<K: Rule<f64>>(slot: &mut Slot, state: Parts, k: &K) -> Result<()> {
+pub(super) fn init<K: Rule<f64>>(slot: &mut Slot, state: OwnState, k: &K) -> Result<()> {
     by_dtype!(slot, E => with_elements::<E>(slot, state, false, |elements| pass(k, What::Init, elements)))
+}
+
+/// The state of one variable among that of others.
+pub(super) struct OwnState<'a, 'b> {
+    pub(super) parts: &'a mut Parts<'b>,
+    pub(super) from: usize,
 }
 
 #[inline]
 fn with_elements<E: Stepped>(
     slot: &mut Slot,
-    state: Parts,
+    state: OwnState,
     reads_grad: bool,
     f: impl FnOnce(Elements<E>),
 ) -> Result<()> {
     let Slot { var, lock, grad, scale, clock, .. } = slot;
     let grad = grad.as_ref().filter(|_| reads_grad);
-    lock.with(var, grad, |p, g| f(Elements { p, g, state, from: 0, scale: *scale, step: clock.step }))
+    let (scale, step, OwnState { parts: state, from: at }) = (*scale, clock.step, state);
+    lock.with(var, grad, |p, g| f(Elements { p, g, state, at, from: 0, scale, step }))
 }
 
 /// One pass, shared among as many threads as pay.
 #[inline]
-pub(super) fn pass<E: Stepped, K: Rule<f64>>(k: &K, what: What, elements: Elements<E>) {
+fn pass<E: Stepped, K: Rule<f64>>(k: &K, what: What, elements: Elements<E>) {
     let k: K::At<E::Real> = k.map(|_, x| E::Real::lit(x));
-    if !is_shared(&elements) {
-        return E::pass(k, what, elements);
+    if is_shared(elements.p.len()) {
+        share(elements, repeat(()), |piece, ()| E::pass(k, what, piece));
+    } else {
+        E::pass(k, what, elements);
     }
-    pieces(elements).into_par_iter().for_each(|piece| E::pass(k, what, piece));
 }
 
-fn measure<E: Stepped, K: Rule<f64>>(k: &K, sum: Sum, elements: Elements<E>) -> [f64; MAX_SUMS] {
+fn measure<E: Stepped, K: Rule<f64>>(k: &K, sum: Sum, elements: &mut Elements<E>) -> [f64; MAX_SUMS] {
     let k: K::At<E::Real> = k.map(|_, x| E::Real::lit(x));
-    if elements.p.len() <= BLOCK {
-        return E::measure(k, sum, elements);
+    let len = elements.p.len();
+    if len <= BLOCK {
+        return E::measure(k, sum, elements.range(0, len));
     }
-    let mut sums = vec![[0.; MAX_SUMS]; elements.p.len().div_ceil(BLOCK)];
-    let measure = |mut rest: Elements<E>, sums: &mut [[f64; MAX_SUMS]]| {
-        for block in sums {
-            let n = BLOCK.min(rest.p.len());
-            let (first, others) = rest.split_at(n);
-            *block = E::measure(k, sum, first);
-            rest = others;
+    let mut sums = vec![[0.; MAX_SUMS]; len.div_ceil(BLOCK)];
+    let measure = |elements: &mut Elements<E>, sums: &mut [[f64; MAX_SUMS]]| {
+        for (block, sums) in sums.iter_mut().enumerate() {
+            let start = block * BLOCK;
+            *sums = E::measure(k, sum, elements.range(start, BLOCK.min(elements.p.len() - start)));
         }
     };
-    if is_shared(&elements) {
-        let size = piece_size(elements.p.len());
-        pieces(elements)
-            .into_par_iter()
-            .zip(sums.par_chunks_mut(size / BLOCK))
-            .for_each(|(piece, sums)| measure(piece, sums));
+    if is_shared(len) {
+        let sums = sums.chunks_mut(piece_size(len) / BLOCK);
+        share(elements.range(0, len), sums, |mut piece, sums| measure(&mut piece, sums));
     } else {
         measure(elements, &mut sums);
     }
     sums::of_blocks(&sums)
 }
 
-fn is_shared<E>(elements: &Elements<E>) -> bool {
-    elements.p.len() > GRAIN && rayon::current_num_threads() > 1
+fn is_shared(len: usize) -> bool {
+    len > GRAIN && rayon::current_num_threads() > 1
 }
 
 /// The size of the pieces that a variable is cut into: several for each thread, so that none waits long for another.
@@ -180,14 +178,24 @@ fn piece_size(len: usize) -> usize {
     (len / (4 * rayon::current_num_threads())).next_multiple_of(GRAIN)
 }
 
-fn pieces<E>(elements: Elements<E>) -> Vec<Elements<E>> {
-    let (size, mut rest) = (piece_size(elements.p.len()), elements);
+/// Calls `f` with pieces of the elements, each with the next of `others`, on all threads.
+fn share<E: Stepped, T: Send>(
+    elements: Elements<E>,
+    others: impl Iterator<Item = T>,
+    f: impl Fn(Elements<E>, T) + Sync,
+) {
+    let Elements { p, g, state, at, from, scale, step } = elements;
+    let (size, len) = (piece_size(p.len()), p.len());
+    let mut state = range(state, at, len);
     let mut pieces = vec![];
-    while rest.p.len() > size {
-        let (piece, others) = rest.split_at(size);
-        pieces.push(piece);
-        rest = others;
+    for ((index, p), other) in p.chunks_mut(size).enumerate().zip(others) {
+        let (start, n) = (index * size, p.len());
+        let g = if g.is_empty() { g } else { &g[start..start + n] };
+        let (mine, rest) = split_at(state, n);
+        state = rest;
+        pieces.push((p, g, mine, from + start, other));
     }
-    pieces.push(rest);
-    pieces
+    pieces.into_par_iter().for_each(|(p, g, mut state, from, other)| {
+        f(Elements { p, g, state: &mut state, at: 0, from, scale, step }, other);
+    });
 }

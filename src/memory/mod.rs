@@ -17,7 +17,9 @@ mod state;
 pub(crate) use cuda::CudaAccess;
 #[cfg(feature = "cuda")]
 pub(crate) use lock::Access;
-pub(crate) use lock::{Element, Place, VarLock};
+#[cfg(feature = "cuda")]
+pub(crate) use lock::Place;
+pub(crate) use lock::{Element, VarLock};
 #[cfg(test)]
 pub(crate) use rounding::mix;
 #[cfg(feature = "cuda")]

@@ -107,18 +107,22 @@ fn convert(tensor: &Tensor, dtype: DType, step: u64, name: usize) -> Result<Tens
 pub(crate) struct StateBuffer {
     pub(crate) tensors: Vec<Tensor>,
     locks: Vec<VarLock>,
+    /// The elements of all its variables together.
+    pub(crate) elements: usize,
+    pub(crate) on_host: bool,
 }
 
 impl StateBuffer {
     /// Zeros. The memory lies where the pass is made: on `device` if that is a GPU for which the engine has kernels, else on
     /// the host.
     pub(crate) fn new(dtypes: &[DType], elements: usize, device: &Device) -> Result<Self> {
-        let device = if cfg!(feature = "cuda") && device.is_cuda() { device } else { &Device::Cpu };
+        let on_host = !cfg!(feature = "cuda") || !device.is_cuda();
+        let device = if on_host { &Device::Cpu } else { device };
         // A GPU has no empty tensors.
         let zeros = |dtype: &DType| Tensor::zeros(elements.max(1), *dtype, device);
         let tensors = dtypes.iter().map(zeros).collect::<Result<Vec<_>>>()?;
         let locks = tensors.iter().map(VarLock::new).collect();
-        Ok(Self { tensors, locks })
+        Ok(Self { tensors, locks, elements, on_host })
     }
 
     #[cfg(feature = "cuda")]
@@ -209,6 +213,7 @@ impl StateView {
 pub(crate) type Parts<'a> = [Part<'a>; MAX_STATE];
 
 /// `len` elements of each, from the element `from`.
+#[inline(always)]
 pub(crate) fn range<'a>(parts: &'a mut Parts, from: usize, len: usize) -> Parts<'a> {
     parts.each_mut().map(|part| part.range(from, len))
 }
@@ -252,6 +257,7 @@ impl<'a> Part<'a> {
     }
 
     /// Some of the elements, borrowed again.
+    #[inline(always)]
     pub(crate) fn range(&mut self, from: usize, len: usize) -> Part<'_> {
         match self {
             Self::None => Part::None,
