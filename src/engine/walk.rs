@@ -68,23 +68,14 @@ pub(super) fn each(
 /// Runs `$body` with the element type `$E` of a variable.
 macro_rules! by_dtype {
     ($slot:ident, $E:ident => $body:expr) => {
+        by_dtype!($slot, $E => $body; F64 f64, F32 f32, F16 f16, BF16 bf16)
+    };
+    ($slot:ident, $E:ident => $body:expr; $($Variant:ident $float:ty),*) => {
         match $slot.lock.dtype {
-            DType::F64 => {
-                type $E = f64;
+            $(DType::$Variant => {
+                type $E = $float;
                 $body
-            }
-            DType::F32 => {
-                type $E = f32;
-                $body
-            }
-            DType::F16 => {
-                type $E = f16;
-                $body
-            }
-            DType::BF16 => {
-                type $E = bf16;
-                $body
-            }
+            })*
             dtype => Err(Error::UnsupportedDTypeForOp(dtype, "optimizer step")),
         }
     };

@@ -7,8 +7,7 @@
 //! ```
 //! Caution: `k·m̂/max(mean k, 10⁻³)` for m̂, where k is 1 if m·g > 0, else 0; the mean is the tensor's. Loshchilov and
 //! Hutter, 2017, arXiv:1711.05101, algorithm 2; AMSGrad: Reddi et al., 2018, arXiv:1904.09237; caution: Liang et al., 2024,
-//! arXiv:2411.16085, as in timm. As in `torch.optim.AdamW`, the bias corrections are applied to the step size and to the
-//! root; `candle_nn::AdamW` corrects the averages, which differs by rounding alone.
+//! arXiv:2411.16085, as in timm. As in torch, step size and root are corrected; `candle_nn::AdamW` corrects the averages.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsAdamW for "adamw", "Adam with decoupled decay; AMSGrad, caution", "Loshchilov and Hutter 2017, arXiv:1711.05101" {
@@ -41,10 +40,8 @@ impl<R: Real> Rule<R> for Step<R> {
         Agreement { agreeing: (m * g).if_positive(R::lit(1.), R::lit(0.)), count: R::lit(1.) }
     }
     #[inline(always)]
-    fn update(&self, p: R, mut g: R, s: &mut Moments<R>) -> R {
-        if self.decays {
-            g = g + self.l2 * p;
-        }
+    fn update(&self, p: R, g: R, s: &mut Moments<R>) -> R {
+        let g = if self.decays { g + self.l2 * p } else { g };
         s.exp_avg = ema(s.exp_avg, g, self.beta1, self.one_minus_beta1);
         s.exp_avg_sq = ema(s.exp_avg_sq, g * g, self.beta2, self.one_minus_beta2);
         let mut mean_sq = s.exp_avg_sq;

@@ -27,10 +27,8 @@ rule! {
 
 impl<R: Real> Rule<R> for Step<R> {
     #[inline(always)]
-    fn update(&self, p: R, mut g: R, s: &mut Averages<R>) -> R {
-        if self.decays {
-            g = g + self.weight_decay * p;
-        }
+    fn update(&self, p: R, g: R, s: &mut Averages<R>) -> R {
+        let g = if self.decays { g + self.weight_decay * p } else { g };
         s.square_avg = ema(s.square_avg, g * g, self.alpha, self.one_minus_alpha);
         let mut variance = s.square_avg;
         if self.centered {

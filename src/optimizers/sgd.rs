@@ -5,9 +5,8 @@
 //! b ← μ·b + (1 - τ)·g        the first b is g itself
 //! p ← p - lr·b               Nesterov: p - lr·(g + μ·b)
 //! ```
-//! Sutskever, Martens, Dahl and Hinton, 2013, "On the importance of initialization and momentum in deep learning", section
-//! 2, with the learning rate outside the buffer. The order of operations is `torch.optim.SGD`'s; without momentum it is also
-//! that of `candle_nn::SGD`, to the bit.
+//! Sutskever et al., 2013, "On the importance of initialization and momentum in deep learning", section 2, with the learning
+//! rate outside the buffer, as in `torch.optim.SGD`; without momentum also as `candle_nn::SGD`, to the bit.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsSgd for "sgd", "Gradient descent; momentum, Nesterov", "Sutskever et al. 2013" {
@@ -33,10 +32,8 @@ rule! {
 
 impl<R: Real> Rule<R> for Step<R> {
     #[inline(always)]
-    fn update(&self, p: R, mut g: R, s: &mut Buffer<R>) -> R {
-        if self.decays {
-            g = g + self.weight_decay * p;
-        }
+    fn update(&self, p: R, g: R, s: &mut Buffer<R>) -> R {
+        let mut g = if self.decays { g + self.weight_decay * p } else { g };
         if self.heavy {
             s.momentum_buffer = self.decay * s.momentum_buffer + self.one_minus_dampening * g;
             g = if self.nesterov { g + self.momentum * s.momentum_buffer } else { s.momentum_buffer };
@@ -45,8 +42,7 @@ impl<R: Real> Rule<R> for Step<R> {
     }
 }
 
-/// [`ParamsSgd`] at work on a list of variables. It replaces Candle's SGD, whose configuration is a learning rate: write
-/// `Sgd::new(vars, 0.1.into())`.
+/// [`ParamsSgd`] at work on a list of variables. For Candle's `SGD::new(vars, 0.1)` write `Sgd::new(vars, 0.1.into())`.
 pub type Sgd = DropIn<ParamsSgd>;
 
 impl From<f64> for ParamsSgd {
