@@ -99,6 +99,14 @@ impl Optim {
         rayon::scope(|_| self.advance(grads, None))
     }
 
+    /// Computes the gradients of a loss and takes one step with them, as `candle_nn::Optimizer::backward_step`.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn backward_step(&mut self, loss: &Tensor) -> Result<Outcome> {
+        self.step(&loss.backward()?)
+    }
+
     /// Takes one step with the gradients of a loss. Some methods compute the loss several times. Returns the loss before
     /// the step.
     ///

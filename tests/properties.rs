@@ -374,6 +374,22 @@ fn a_late_first_gradient_starts_the_state_then() {
 
 /// All variables count every step, also one in which no variable has a gradient; their own numbers are the group's.
 #[test]
+fn a_backward_step_is_backward_and_a_step() {
+    for spec in all_specs() {
+        let vars = [var(&[1., -2., 3., 0.5], DType::F64), var(&[1., -2., 3., 0.5], DType::F64)];
+        let vars = vars.map(|var| Var::from_tensor(&var.reshape((2, 2)).unwrap()).unwrap());
+        let loss = |var: &Var| var.sqr().unwrap().sum_all().unwrap();
+        let mut optims = [0, 1].map(|i| optim(&spec, [&vars[i]]));
+        for _ in 0..3 {
+            let whole = optims[0].backward_step(&loss(&vars[0]));
+            let parts = optims[1].step(&loss(&vars[1]).backward().unwrap());
+            assert_eq!(whole.is_ok(), parts.is_ok(), "{}", spec.text());
+        }
+        assert_eq!(bits(&vars[0]), bits(&vars[1]), "{}", spec.text());
+    }
+}
+
+#[test]
 fn a_clock_of_the_group() {
     let of_group = |spec: &Spec| chain(spec).iter().any(|algorithm| algorithm.clock() == Span::Group);
     let specs: Vec<Spec> = all_specs().into_iter().filter(of_group).collect();
