@@ -148,7 +148,7 @@ struct Launch<K> {
     k: K,
     /// The clock after the step.
     after: Clock,
-    /// Whether that differs from the clock before it, save for the count.
+    /// Whether that differs from the clock of some variable before it.
     moves_clock: bool,
 }
 
@@ -202,11 +202,13 @@ fn launches<E: Elementwise>(h: &E, slots: &mut [Slot]) -> Vec<Launch<E::Rule>> {
         let mut after = slot.clock.clone();
         let k = h.scalars(&mut after);
         let same = |launch: &Launch<E::Rule>| launch.k == k && launch.after.agrees(&after);
-        let launch = launches.iter().position(same).unwrap_or_else(|| {
-            let moves_clock = !after.agrees(&slot.clock);
-            launches.push(Launch { k, after, moves_clock });
+        let (moves_clock, position) = (!after.agrees(&slot.clock), launches.iter().position(same));
+        let launch = position.unwrap_or_else(|| {
+            launches.push(Launch { k, after, moves_clock: false });
             launches.len() - 1
         });
+        // Clocks that differ before the step may agree after it.
+        launches[launch].moves_clock |= moves_clock;
         let Clock { step, memory, .. } = &slot.clock;
         known.push(Known { shape: slot.shape, step: *step, memory: memory.clone(), launch });
         slot.launch = Some(launch);

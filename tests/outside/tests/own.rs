@@ -235,3 +235,46 @@ fn it_is_an_optimizer_like_the_rest() -> Fallible {
     assert!(error.contains("it must be true or false"), "{error}");
     Ok(())
 }
+
+/// A number on the clock that depends on the past alone, not on the scalars of the step.
+mod remembers {
+    use candle_optim::prelude::*;
+
+    hyper! { pub struct ParamsRemembers for "remembers" { lr: f64 [0.0..] = 1., "Learning rate."; } }
+
+    rule! { pub struct Step { lr } }
+
+    impl Elementwise for ParamsRemembers {
+        type Rule = Step;
+        fn scalars(&self, t: &mut Clock) -> Step {
+            let largest = t.memory("largest_lr", 0.);
+            *largest = largest.max(self.lr);
+            Step { lr: self.lr }
+        }
+    }
+
+    impl<R: Real> Rule<R> for Step<R> {
+        fn update(&self, p: R, g: R, _s: &mut Self::State) -> R {
+            p - self.lr * g
+        }
+    }
+}
+
+#[test]
+fn clocks_that_become_equal_are_kept_for_each_variable() {
+    let [a, b] = [1., 2.].map(|x| Var::new(&[x], &Device::Cpu).unwrap());
+    let vars = vec![("a".to_string(), a.clone()), ("b".to_string(), b.clone())];
+    let mut optim = Optim::new(vec![Group::new(vars, remembers::ParamsRemembers::default())]).unwrap();
+    let mut step = |lr: f64, vars: &[&Var]| {
+        optim.set(0, "lr", lr).unwrap();
+        let mut grads = GradStore::default();
+        vars.iter().for_each(|var| drop(grads.insert(var, var.ones_like().unwrap())));
+        optim.step(&grads).unwrap();
+        let state = optim.state_dict().unwrap();
+        ["a.largest_lr", "b.largest_lr"].map(|key| state[key].to_scalar::<f64>().unwrap())
+    };
+    assert_eq!(step(1., &[&a]), [1., 0.]);
+    assert_eq!(step(0.5, &[&b]), [1., 0.5]);
+    // The second step of both: before it their clocks differ, after it they agree.
+    assert_eq!(step(1., &[&a, &b]), [1., 1.]);
+}
