@@ -137,14 +137,11 @@ impl Method {
         dtype: DType,
         state_dtype: Option<DType>,
     ) -> Vec<(&'static str, DType, Vec<usize>)> {
-        let mut all = vec![];
-        for algorithm in &self.chain {
-            for name in algorithm.state_names(dims) {
-                let copies = algorithm.weight_copies().contains(&name);
-                all.push((name, stored_dtype(dtype, state_dtype, copies), algorithm.state_dims(name, dims)));
-            }
-        }
-        all
+        let of = |algorithm: &dyn Algorithm| {
+            let stored = stored(algorithm, dims, dtype, state_dtype).into_iter();
+            stored.map(|(name, dtype)| (name, dtype, algorithm.state_dims(name, dims))).collect::<Vec<_>>()
+        };
+        self.chain.iter().flat_map(|algorithm| of(&**algorithm)).collect()
     }
 
     /// The CUDA kernels that step variables of type `dtype`, with state in `state_dtype`.
@@ -158,6 +155,18 @@ impl Method {
         });
         Ok(sources.collect::<Result<Vec<_>>>()?.join("\n"))
     }
+}
+
+/// The state tensors of a variable under one algorithm, and the types in which they are stored.
+pub(crate) fn stored(
+    algorithm: &dyn Algorithm,
+    dims: &[usize],
+    dtype: DType,
+    asked: Option<DType>,
+) -> Vec<(&'static str, DType)> {
+    let copies = algorithm.weight_copies();
+    let stored = |name| (name, stored_dtype(dtype, asked, copies.contains(&name)));
+    algorithm.state_names(dims).into_iter().map(stored).collect()
 }
 
 impl<A: Algorithm> From<A> for Method {

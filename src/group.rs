@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 
-use crate::algorithm::{Algorithm, Method, Slot, Slots, State};
+use crate::algorithm::{Algorithm, Method, Slot, Slots, State, stored};
 use crate::clock::{Memory, Span};
 use crate::engine::reserve;
 use crate::error::{Error, Result};
 use crate::hyper::{Runs, Value};
-use crate::memory::{SlotState, StateBuffer, state_dtypes, stored_dtype};
+use crate::memory::{SlotState, StateBuffer, state_dtypes};
 use crate::schedule::Schedule;
 use crate::vars::NamedVars;
 
@@ -303,13 +303,10 @@ impl Group {
             }
             buffers.push(vec![]);
             for slot in &mut self.slots {
-                let mut state = State::new();
-                for name in algorithm.state_names(&slot.clock.dims) {
-                    let copies = algorithm.weight_copies().contains(&name);
-                    let dtype = stored_dtype(slot.lock.dtype, self.state_dtype, copies);
-                    // It holds the type; `start` sets the value.
-                    state.insert(name, Tensor::zeros(1, dtype, slot.var.device())?);
-                }
+                let stored = stored(&**algorithm, &slot.clock.dims, slot.lock.dtype, self.state_dtype);
+                // It holds the type; `start` sets the value.
+                let zero = |(name, dtype)| Ok((name, Tensor::zeros(1, dtype, slot.var.device())?));
+                let state = stored.into_iter().map(zero).collect::<Result<_>>()?;
                 slot.state.push(SlotState::Tensors(state));
             }
         }

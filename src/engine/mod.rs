@@ -18,13 +18,13 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::algorithm::{Algorithm, Kernel, Slot, Slots, State, sum};
+use crate::algorithm::{Algorithm, Kernel, Slot, Slots, State, stored, sum};
 use crate::clock::{Clock, Memory, Span};
 use crate::error::{Error, Result};
 #[cfg(feature = "cuda")]
 use crate::memory::Place;
-use crate::memory::{SlotState, StateBuffer, StateView, state_dtypes, stored_dtype};
-use crate::rule::{Elementwise, Fields, Parts, Rule};
+use crate::memory::{SlotState, StateBuffer, StateView, state_dtypes};
+use crate::rule::{Elementwise, Fields, Parts};
 
 impl<E: Elementwise> Algorithm for E {
     fn state_names(&self, dims: &[usize]) -> Vec<&'static str> {
@@ -94,7 +94,8 @@ impl<E: Elementwise> Kernel for E {
             return Err(Error::unknown("state type", asked.as_str(), allowed));
         }
         let k = self.scalars(&mut Clock::first(dims));
-        Ok(cuda::source(&k, dtype, &stored_dtypes(&k, dtype, state_dtype))?)
+        let dtypes: Vec<_> = stored(self, dims, dtype, state_dtype).into_iter().map(|(_, dtype)| dtype).collect();
+        Ok(cuda::source(&k, dtype, &dtypes)?)
     }
 }
 
@@ -106,7 +107,7 @@ pub(crate) fn reserve(
     state_dtype: Option<DType>,
 ) -> Result<Vec<Arc<StateBuffer>>> {
     struct Kind {
-        names: Vec<&'static str>,
+        state: Vec<(&'static str, DType)>,
         dtype: DType,
         device: Device,
         elements: usize,
@@ -114,33 +115,27 @@ pub(crate) fn reserve(
     let mut kinds: Vec<Kind> = vec![];
     let mut views = vec![];
     for slot in &*slots {
-        let (names, dtype, device) = (algorithm.state_names(&slot.clock.dims), slot.lock.dtype, slot.var.device());
-        let alike = |kind: &Kind| kind.names == names && kind.dtype == dtype && kind.device.same_device(device);
+        let (dtype, device) = (slot.lock.dtype, slot.var.device());
+        let state = stored(algorithm, &slot.clock.dims, dtype, state_dtype);
+        let alike = |kind: &Kind| kind.state == state && kind.dtype == dtype && kind.device.same_device(device);
         let index = kinds.iter().position(alike).unwrap_or_else(|| {
-            kinds.push(Kind { names, dtype, device: device.clone(), elements: 0 });
+            kinds.push(Kind { state, dtype, device: device.clone(), elements: 0 });
             kinds.len() - 1
         });
         views.push((index, kinds[index].elements));
         kinds[index].elements += StateView::room(slot.lock.len);
     }
-    let copies = algorithm.weight_copies();
     let make = |kind: &Kind| {
-        let stored = |name: &&str| stored_dtype(kind.dtype, state_dtype, copies.contains(name));
-        let dtypes: Vec<_> = kind.names.iter().map(stored).collect();
+        let dtypes: Vec<_> = kind.state.iter().map(|(_, dtype)| *dtype).collect();
         Ok(Arc::new(StateBuffer::new(&dtypes, kind.elements, &kind.device)?))
     };
     let buffers = kinds.iter().map(make).collect::<Result<Vec<_>>>()?;
     for (slot, (index, from)) in slots.iter_mut().zip(views) {
-        let (buffer, names, len) = (buffers[index].clone(), kinds[index].names.clone(), slot.lock.len);
+        let names = kinds[index].state.iter().map(|(name, _)| *name).collect();
+        let (buffer, len) = (buffers[index].clone(), slot.lock.len);
         slot.state.insert(position, SlotState::View(StateView { buffer, index, names, from, len }));
     }
     Ok(buffers)
-}
-
-/// The types in which the state of a rule is stored.
-fn stored_dtypes<K: Rule<f64>>(k: &K, dtype: DType, asked: Option<DType>) -> Vec<DType> {
-    let copies = <K as Parts<f64>>::WEIGHT_COPIES;
-    k.state_names().iter().map(|name| stored_dtype(dtype, asked, copies.contains(name))).collect()
 }
 
 /// The scalars that some variables of a group share at a step.
