@@ -92,33 +92,33 @@ impl Objective {
         }
     }
 
-    /// How many rows the logits tell the class of.
+    /// How many rows are predicted correctly.
     pub fn hits(self, logits: &Tensor, classes: &[u32]) -> Result<usize> {
         Ok(match self {
             Self::Binary => {
                 let logits = logits.to_device(&Device::Cpu)?.contiguous()?;
                 match logits.dtype() {
-                    DType::F64 => told::<f64>(&logits, classes)?,
+                    DType::F64 => correct::<f64>(&logits, classes)?,
                     // Half precision widens without loss.
-                    _ => told::<f32>(&logits.to_dtype(DType::F32)?, classes)?,
+                    _ => correct::<f32>(&logits.to_dtype(DType::F32)?, classes)?,
                 }
             }
             Self::MultiClass(_) => {
-                let told: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
-                told.iter().zip(classes).map(|(told, class)| usize::from(told == class)).sum()
+                let predicted: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
+                predicted.iter().zip(classes).map(|(predicted, class)| usize::from(predicted == class)).sum()
             }
         })
     }
 }
 
 /// How many logits, which lie in order on the CPU, are above zero where the class is 1 and nowhere else.
-fn told<T: WithDType>(logits: &Tensor, classes: &[u32]) -> Result<usize> {
+fn correct<T: WithDType>(logits: &Tensor, classes: &[u32]) -> Result<usize> {
     let (storage, layout) = logits.storage_and_layout();
     let values = match (&*storage, layout.contiguous_offsets()) {
         (Storage::Cpu(storage), Some((start, end))) => &storage.as_slice::<T>()?[start..end],
         _ => candle_core::bail!("expected a contiguous tensor on the CPU"),
     };
     let zero = T::zero();
-    let told = |(&logit, &class): (&T, &u32)| u32::from((logit > zero) == (class == 1));
-    Ok(values.iter().zip(classes).map(told).sum::<u32>() as usize)
+    let correct = |(&logit, &class): (&T, &u32)| u32::from((logit > zero) == (class == 1));
+    Ok(values.iter().zip(classes).map(correct).sum::<u32>() as usize)
 }

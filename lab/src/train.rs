@@ -39,9 +39,9 @@ pub struct Epoch {
     pub train_loss: f64,
     /// The loss on the test rows, after the epoch.
     pub test_loss: f64,
-    /// Share of training rows told right, from the same pass as `train_loss`.
+    /// Share of training rows predicted correctly, from the same pass as `train_loss`.
     pub train_accuracy: f64,
-    /// Share of test rows told right, after the epoch.
+    /// Share of test rows predicted correctly, after the epoch.
     pub test_accuracy: f64,
 }
 
