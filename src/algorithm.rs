@@ -196,53 +196,82 @@ pub struct Slot {
     pub(crate) state: Vec<SlotState>,
     /// Whether the state has started: whether there was a gradient.
     pub(crate) started: bool,
+    pub(crate) hot: Hot,
+    pub(crate) sums: [f64; MAX_SUMS],
+}
+
+/// What every step reads of a variable, in one cache line: a step of small variables is bound by the number of lines that
+/// it reads.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(crate) struct Hot {
+    pub(crate) lock: VarLock,
     pub(crate) grad: Option<Tensor>,
     /// The factor of the gradient: clipping and the direction.
     pub(crate) scale: f64,
-    pub(crate) lock: VarLock,
+    /// Whether there is a gradient in this step, or was in the last.
+    pub(crate) has_grad: bool,
+    /// The position of its class among those of the group.
+    pub(crate) class: u32,
     /// The number of its dimensions' list among those of the group: equal lists have one number.
-    pub(crate) shape: usize,
-    /// Which set of scalars a step uses; none if it leaves the variable alone.
-    pub(crate) launch: Option<usize>,
-    pub(crate) sums: [f64; MAX_SUMS],
+    pub(crate) shape: u32,
+    /// Which buffers hold its state, and from which element on.
+    pub(crate) buffer: u32,
+    pub(crate) from: usize,
+}
+
+const _: () = assert!(size_of::<Hot>() == 64);
+
+/// Variables of a group for which a step has the same scalars: with equal clocks and dimensions, and all with a gradient or
+/// all without.
+#[derive(Debug)]
+pub(crate) struct Class {
+    /// The position of one of them.
+    pub(crate) first: usize,
+    pub(crate) has_grad: bool,
+}
+
+/// What looking for gradients found.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Found {
+    /// A gradient that does not fit its variable.
+    pub(crate) misfit: bool,
+    /// A variable that has a gradient and had none in the last step, or the other way round.
+    pub(crate) change: bool,
+}
+
+impl Found {
+    pub(crate) fn or(self, other: Self) -> Self {
+        Self { misfit: self.misfit | other.misfit, change: self.change | other.change }
+    }
 }
 
 impl Slot {
     pub(crate) fn new((index, name, var): (usize, String, Var)) -> Self {
         let clock = Clock { step: 0, ..Clock::first(var.dims()) };
-        let (lock, state, grad, launch) = (VarLock::new(&var), vec![], None, None);
-        Self {
-            index,
-            name,
-            var,
-            clock,
-            state,
-            started: false,
-            grad,
-            scale: 1.,
-            lock,
-            shape: 0,
-            launch,
-            sums: [0.; MAX_SUMS],
-        }
+        let lock = VarLock::new(&var);
+        let hot = Hot { lock, grad: None, scale: 1., has_grad: false, class: 0, shape: 0, buffer: 0, from: 0 };
+        Self { index, name, var, clock, state: vec![], started: false, hot, sums: [0.; MAX_SUMS] }
     }
 
-    /// Looks up the gradient. Returns false for one that does not fit.
-    pub(crate) fn find_grad(&mut self, grads: &GradStore) -> bool {
-        let own = self.var.as_tensor();
-        let fits = |grad: &Tensor| {
-            own.shape() == grad.shape() && own.dtype() == grad.dtype() && own.device().same_device(grad.device())
-        };
-        let found = grads.get(own);
-        self.grad = found.filter(|grad| fits(grad)).cloned();
-        found.is_some() == self.grad.is_some()
+    /// Looks up the gradient.
+    pub(crate) fn find_grad(&mut self, grads: &GradStore) -> Found {
+        let Self { var, hot: Hot { grad, has_grad, .. }, .. } = self;
+        let found = grads.get(var);
+        *grad = found.filter(|grad| fits(var, grad)).cloned();
+        let had = std::mem::replace(has_grad, found.is_some());
+        Found { misfit: found.is_some() != grad.is_some(), change: had != *has_grad }
     }
 
-    /// The error of a gradient that does not fit.
-    pub(crate) fn misfit(&self, grads: &GradStore) -> Error {
+    pub(crate) fn check_grad(&self, grads: &GradStore) -> Result<()> {
         let describe = |t: &Tensor| format!("{} {:?} on {:?}", t.dtype().as_str(), t.dims(), t.device().location());
-        let grad = grads.get(&self.var).map_or_else(String::new, describe);
-        Error::variable(&self.name, format!("is {}, but its gradient is {grad}", describe(&self.var)))
+        match grads.get(&self.var).filter(|grad| !fits(&self.var, grad)) {
+            Some(grad) => {
+                let why = format!("is {}, but its gradient is {}", describe(&self.var), describe(grad));
+                Err(Error::variable(&self.name, why))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The type of the computation: F64 for F64 variables, F32 for all others.
@@ -258,10 +287,10 @@ impl Slot {
 
     /// The gradient after clipping, in the type of the computation; negated if the group maximizes.
     pub fn grad(&self) -> candle_core::Result<Tensor> {
-        let grad = self.grad.as_ref().ok_or_else(|| Error::variable(&self.name, "has no gradient"))?;
+        let grad = self.hot.grad.as_ref().ok_or_else(|| Error::variable(&self.name, "has no gradient"))?;
         let grad = grad.detach().to_dtype(self.compute_dtype())?;
-        if self.scale != 1. {
-            return grad * self.scale;
+        if self.hot.scale != 1. {
+            return grad * self.hot.scale;
         }
         // That of θ²/2 may be θ itself, which `set` would move.
         let shares = |a: &Tensor, b: &Tensor| std::ptr::eq(&*a.storage_and_layout().0, &*b.storage_and_layout().0);
@@ -318,12 +347,15 @@ impl Slot {
     }
 }
 
+fn fits(var: &Var, grad: &Tensor) -> bool {
+    var.shape() == grad.shape() && var.dtype() == grad.dtype() && var.device().same_device(grad.device())
+}
+
 /// The variables of a group at one step.
 pub struct Slots<'a> {
     pub(crate) all: &'a mut [Slot],
-    /// The position of the algorithm in the chain.
-    pub(crate) position: usize,
-    /// The memory of its state.
+    pub(crate) classes: &'a [Class],
+    /// The memory of the algorithm's state.
     pub(crate) buffers: &'a [Arc<StateBuffer>],
     /// Whether no other algorithm of the chain needs the gradients after this one.
     pub(crate) is_last: bool,
@@ -335,7 +367,7 @@ pub struct Slots<'a> {
 impl Slots<'_> {
     /// The variables that have a gradient.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.all.iter_mut().filter(|slot| slot.grad.is_some())
+        self.all.iter_mut().filter(|slot| slot.hot.grad.is_some())
     }
 
     /// Sets each variable that has a gradient to `update(clock, value, gradient, state)`.
@@ -384,8 +416,8 @@ impl Slots<'_> {
         let loss = compute()?;
         let grads = loss.backward()?;
         for slot in self.iter_mut() {
-            slot.grad = Some(grads.get(&slot.var).map_or_else(|| slot.var.zeros_like(), |grad| Ok(grad.clone()))?);
-            slot.scale = sign;
+            slot.hot.grad = Some(grads.get(&slot.var).map_or_else(|| slot.var.zeros_like(), |grad| Ok(grad.clone()))?);
+            slot.hot.scale = sign;
         }
         Ok((loss * sign)?)
     }

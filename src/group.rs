@@ -3,14 +3,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
+use rayon::prelude::*;
 
-use crate::algorithm::{Algorithm, Method, Slot, Slots, State, stored};
+use crate::algorithm::{Algorithm, Class, Found, Method, Slot, Slots, State};
 use crate::clock::{Memory, Span};
 use crate::engine::reserve;
 use crate::error::{Error, Result};
 use crate::hyper::{Runs, Value};
-use crate::memory::{SlotState, StateBuffer, state_dtypes};
+use crate::memory::{StateBuffer, state_dtypes};
 use crate::schedule::Schedule;
 use crate::vars::NamedVars;
 
@@ -27,9 +29,14 @@ pub struct Group {
     buffers: Vec<Vec<Arc<StateBuffer>>>,
     /// Whether the state of all variables has started.
     pub(crate) all_started: bool,
+    /// The classes of the variables; empty if they must be found anew.
+    classes: Vec<Class>,
     /// The factor of all gradients.
     scale: f64,
 }
+
+/// Variables whose gradients one thread looks up at a time.
+pub(crate) const LOOKUPS: usize = 256;
 
 #[derive(Debug)]
 struct Scheduled {
@@ -54,6 +61,7 @@ impl Group {
             state_dtype: None,
             buffers: vec![],
             all_started: false,
+            classes: vec![],
             scale: 1.,
         }
     }
@@ -169,8 +177,8 @@ impl Group {
         // The names depend on the dimensions alone. Lists of these are numbered in the order of their first variables.
         let mut shapes = 0;
         let mut firsts = self.slots.iter().filter(|slot| {
-            let is_first = slot.shape == shapes;
-            shapes += usize::from(is_first);
+            let is_first = slot.hot.shape == shapes;
+            shapes += u32::from(is_first);
             is_first
         });
         let tensors_differ = firsts.any(|slot| names(before, slot) != names(&*algorithm, slot));
@@ -241,35 +249,96 @@ impl Group {
     /// Sets the factor of the gradients. It seldom changes.
     pub(crate) fn set_scale(&mut self, scale: f64) {
         if self.scale != scale || self.evaluates() {
-            self.slots.iter_mut().for_each(|slot| slot.scale = scale);
+            self.slots.iter_mut().for_each(|slot| slot.hot.scale = scale);
             self.scale = scale;
         }
     }
 
-    /// Lets go of the gradients, which hold the graph of the forward pass. The engine has done so for the variables that it
-    /// stepped last, on the host.
-    pub(crate) fn drop_grads(&mut self, stepped: bool) {
+    /// Whether the clock of every variable counts every step, also without a gradient.
+    fn always_counts(&self) -> bool {
+        self.clock() == Span::Group || self.method.chain.iter().any(|algorithm| algorithm.steps_all())
+    }
+
+    /// Begins a step: looks up the gradients, and counts the step. [`end_step`](Self::end_step) must follow.
+    pub(crate) fn find_grads(&mut self, grads: &GradStore) -> Result<()> {
+        let always = self.always_counts();
+        let find = |slots: &mut [Slot]| {
+            slots.iter_mut().fold(Found::default(), |all, slot| {
+                let found = slot.find_grad(grads);
+                slot.clock.step += u64::from(always || slot.hot.has_grad);
+                all.or(found)
+            })
+        };
+        let found = if self.slots.len() > LOOKUPS && rayon::current_num_threads() > 1 {
+            self.slots.par_chunks_mut(LOOKUPS).map(find).reduce(Found::default, Found::or)
+        } else {
+            find(&mut self.slots)
+        };
+        if found.change {
+            self.classes.clear();
+        }
+        if found.misfit { self.slots.iter().try_for_each(|slot| slot.check_grad(grads)) } else { Ok(()) }
+    }
+
+    /// Ends a step: undoes its count unless it was `taken`, and lets go of the gradients, which hold the graph of the forward
+    /// pass. The engine has done so for the variables that it stepped last, on the host.
+    pub(crate) fn end_step(&mut self, taken: bool) {
+        if !taken {
+            let always = self.always_counts();
+            self.slots.iter_mut().for_each(|slot| slot.clock.step -= u64::from(always || slot.hot.has_grad));
+        }
         let by_engine = self.method.chain.last().is_some_and(|last| last.kernel().is_some())
             && self.buffers.last().is_some_and(|buffers| buffers.iter().all(|buffer| buffer.on_host));
-        if !(stepped && by_engine) {
-            self.slots.iter_mut().for_each(|slot| slot.grad = None);
+        if !(taken && by_engine) {
+            self.slots.iter_mut().for_each(|slot| slot.hot.grad = None);
         }
+    }
+
+    /// Finds the classes of the variables, which stay the same unless some clocks stop.
+    fn classify(&mut self) {
+        // A method of whole tensors may change each clock.
+        if !self.classes.is_empty() && self.method.chain.iter().all(|algorithm| algorithm.kernel().is_some()) {
+            return;
+        }
+        let mut firsts: Vec<usize> = vec![];
+        for at in 0..self.slots.len() {
+            let (before, rest) = self.slots.split_at_mut(at);
+            let Slot { hot, clock, .. } = &mut rest[0];
+            let same = |first: &&usize| {
+                let first = &before[**first];
+                (first.hot.shape, first.hot.has_grad) == (hot.shape, hot.has_grad) && first.clock.agrees(clock)
+            };
+            // Mostly that of the variable before, or of one soon before it.
+            let class = firsts.iter().rposition(|first| same(&first)).unwrap_or_else(|| {
+                firsts.push(at);
+                firsts.len() - 1
+            });
+            hot.class = class as u32;
+        }
+        let class = |first: usize| Class { first, has_grad: self.slots[first].hot.has_grad };
+        self.classes = firsts.into_iter().map(class).collect();
+    }
+
+    /// Forgets what was known of clocks and state, which others are about to set.
+    pub(crate) fn forget(&mut self) {
+        self.all_started = false;
+        self.classes.clear();
     }
 
     /// Sets the state of the variables that have a gradient for the first time. It has started when `end_start` says so.
     pub(crate) fn start_state(&mut self) -> Result<()> {
         let chain = &self.method.chain;
         if chain.iter().any(|algorithm| algorithm.steps_all()) {
-            for slot in self.slots.iter_mut().filter(|slot| slot.grad.is_none()) {
-                slot.grad = Some(slot.var.zeros_like()?);
+            for slot in self.slots.iter_mut().filter(|slot| slot.hot.grad.is_none()) {
+                (slot.hot.grad, slot.hot.has_grad) = (Some(slot.var.zeros_like()?), true);
             }
         }
-        if self.all_started || self.slots.iter().all(|slot| slot.grad.is_none() || slot.started) {
+        if self.all_started || self.slots.iter().all(|slot| slot.hot.grad.is_none() || slot.started) {
             return Ok(());
         }
         self.reserve()?;
         let chain = &self.method.chain;
-        let mut new = self.slots.iter_mut().filter(|slot| slot.grad.is_some() && !slot.started);
+        let mut new = self.slots.iter_mut().filter(|slot| slot.hot.grad.is_some() && !slot.started);
         new.try_for_each(|slot| start(chain, slot))
     }
 
@@ -278,7 +347,7 @@ impl Group {
         if self.all_started {
             return Ok(());
         }
-        for slot in self.slots.iter_mut().filter(|slot| slot.grad.is_some() && !slot.started) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.hot.grad.is_some() && !slot.started) {
             if done {
                 slot.started = true;
             } else {
@@ -291,26 +360,9 @@ impl Group {
 
     /// Reserves the memory of the state of all variables, unless it is.
     pub(crate) fn reserve(&mut self) -> Result<()> {
-        if !self.buffers.is_empty() {
-            return Ok(());
+        if self.buffers.is_empty() {
+            self.buffers = reserve(&self.method.chain, &mut self.slots, self.state_dtype)?;
         }
-        let mut buffers = vec![];
-        self.slots.iter_mut().for_each(|slot| slot.state.clear());
-        for (position, algorithm) in self.method.chain.iter().enumerate() {
-            if algorithm.kernel().is_some() {
-                buffers.push(reserve(&**algorithm, position, &mut self.slots, self.state_dtype)?);
-                continue;
-            }
-            buffers.push(vec![]);
-            for slot in &mut self.slots {
-                let stored = stored(&**algorithm, &slot.clock.dims, slot.lock.dtype, self.state_dtype);
-                // It holds the type; `start` sets the value.
-                let zero = |(name, dtype)| Ok((name, Tensor::zeros(1, dtype, slot.var.device())?));
-                let state = stored.into_iter().map(zero).collect::<Result<_>>()?;
-                slot.state.push(SlotState::Tensors(state));
-            }
-        }
-        self.buffers = buffers;
         Ok(())
     }
 
@@ -319,16 +371,13 @@ impl Group {
         &mut self,
         mut loss: Option<(&Tensor, &mut dyn FnMut() -> candle_core::Result<Tensor>)>,
     ) -> Result<()> {
-        let always = self.clock() == Span::Group;
-        for slot in &mut self.slots {
-            slot.clock.step += u64::from(always || slot.grad.is_some());
-        }
-        let Self { slots, method, buffers, .. } = self;
+        self.classify();
+        let Self { slots, method, buffers, classes, .. } = self;
         let last = method.chain.len() - 1;
         method.chain.iter().enumerate().try_for_each(|(position, algorithm)| {
             let loss = loss.as_mut().map(|(before, compute)| (before.clone(), &mut **compute as _));
             let (buffers, is_last) = (buffers.get(position).map_or(&[][..], |all| all), position == last);
-            algorithm.step(&mut Slots { all: slots, position, buffers, is_last, maximize: method.maximize, loss })
+            algorithm.step(&mut Slots { all: slots, classes, buffers, is_last, maximize: method.maximize, loss })
         })
     }
 
@@ -355,10 +404,10 @@ impl Group {
         }
         let memory = chain.iter().flat_map(|algorithm| algorithm.memory());
         let memory: Vec<_> = memory.map(|(name, start)| Memory { name, start, now: start }).collect();
-        let mut shapes: HashMap<Vec<usize>, usize> = HashMap::new();
+        let mut shapes: HashMap<Vec<usize>, u32> = HashMap::new();
         for slot in &mut self.slots {
-            let next = shapes.len();
-            slot.shape = *shapes.entry(slot.clock.dims.clone()).or_insert(next);
+            let next = shapes.len() as u32;
+            slot.hot.shape = *shapes.entry(slot.clock.dims.clone()).or_insert(next);
             let dtype = slot.var.dtype();
             if state_dtypes(dtype).is_empty() {
                 let why = format!("is of type {}; allowed: f32, f64, f16, bf16", dtype.as_str());

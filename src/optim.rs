@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
-use rayon::prelude::*;
 
 use crate::algorithm::{Slot, State, has_eval, no_closure, sum};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::group::Group;
+use crate::group::{Group, LOOKUPS};
 use crate::hyper::Value;
 use crate::schedule::Schedule;
 
@@ -92,11 +91,11 @@ impl Optim {
     /// range, or an algorithm computes the loss again. Nothing changes then.
     pub fn step(&mut self, grads: &GradStore) -> Result<Outcome> {
         let vars: usize = self.groups.iter().map(|group| group.slots.len()).sum();
-        if vars <= LOOKUPS || rayon::current_num_threads() == 1 {
-            return self.advance(grads, None);
+        if vars > LOOKUPS && rayon::current_num_threads() > 1 {
+            // To hand work to the threads of the pool takes some microseconds: once, not for each loop of the step.
+            return rayon::scope(|_| self.advance(grads, None));
         }
-        // To hand work to the threads of the pool takes some microseconds: once, not for each loop of the step.
-        rayon::scope(|_| self.advance(grads, None))
+        self.advance(grads, None)
     }
 
     /// Computes the gradients of a loss and takes one step with them, as `candle_nn::Optimizer::backward_step`.
@@ -133,7 +132,8 @@ impl Optim {
             return Err(no_closure());
         }
         self.groups.iter_mut().try_for_each(|group| group.move_to(self.steps))?;
-        let done = self.find_grads(grads).and_then(|()| self.scale(grads)).and_then(|outcome| {
+        let found = self.groups.iter_mut().try_for_each(|group| group.find_grads(grads));
+        let done = found.and_then(|()| self.scale(grads)).and_then(|outcome| {
             if outcome.skipped {
                 return Ok(outcome);
             }
@@ -154,7 +154,7 @@ impl Optim {
             }
         });
         let stepped = done.as_ref().is_ok_and(|done| !done.skipped);
-        self.groups.iter_mut().for_each(|group| group.drop_grads(stepped));
+        self.groups.iter_mut().for_each(|group| group.end_step(stepped));
         let done = done?;
         self.steps += u64::from(!done.skipped);
         Ok(done)
@@ -169,24 +169,6 @@ impl Optim {
             ended = ended.and(group.end_start(done.is_ok()));
         }
         done.and(ended)
-    }
-
-    /// Looks up the gradients of all variables.
-    fn find_grads(&mut self, grads: &GradStore) -> Result<()> {
-        for group in &mut self.groups {
-            let find = |slots: &mut [Slot]| slots.iter_mut().all(|slot| slot.find_grad(grads));
-            let found = if group.slots.len() > LOOKUPS && rayon::current_num_threads() > 1 {
-                group.slots.par_chunks_mut(LOOKUPS).map(find).reduce(|| true, |a, b| a && b)
-            } else {
-                find(&mut group.slots)
-            };
-            if !found {
-                let wrong =
-                    group.slots.iter_mut().find_map(|slot| (!slot.find_grad(grads)).then(|| slot.misfit(grads)));
-                return wrong.map_or(Ok(()), Err);
-            }
-        }
-        Ok(())
     }
 
     /// Sets the factor of the gradients: clipping and the direction.
@@ -274,9 +256,6 @@ impl Optim {
     }
 }
 
-/// Variables whose gradients one thread looks up at a time.
-const LOOKUPS: usize = 256;
-
 /// What a step may change, to go back to.
 struct Snapshot(Vec<(Tensor, Clock, bool, State)>);
 
@@ -290,7 +269,7 @@ impl Snapshot {
     }
 
     fn restore(self, groups: &mut [Group]) -> Result<()> {
-        groups.iter_mut().for_each(|group| group.all_started = false);
+        groups.iter_mut().for_each(Group::forget);
         let slots = groups.iter_mut().flat_map(|group| &mut group.slots);
         for (slot, (value, clock, started, state)) in slots.zip(self.0) {
             slot.var.set(&value)?;

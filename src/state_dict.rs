@@ -71,7 +71,7 @@ impl Optim {
         }
         given.nothing_left()?;
         self.groups.iter_mut().try_for_each(Group::reserve)?;
-        self.groups.iter_mut().for_each(|group| group.all_started = false);
+        self.groups.iter_mut().for_each(Group::forget);
         let slots = self.groups.iter_mut().flat_map(|group| &mut group.slots);
         for (slot, (clock, started, state)) in slots.zip(loaded) {
             slot.restore(clock, started, state)?;

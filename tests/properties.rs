@@ -322,6 +322,64 @@ fn a_missing_gradient_is_no_step() {
     }
 }
 
+/// Whatever was skipped or refused in between, and whichever variables had a gradient in it.
+#[test]
+fn a_step_that_is_not_taken_does_not_count() {
+    for spec in all_specs() {
+        let run = |disturbed: bool| {
+            let [(a, steps), (b, _)] = [(); 2].map(|()| stream_for(&spec, 9, DType::F64));
+            let group = Group::new(named(&[("a", &a), ("b", &b)]), spec.clone());
+            let mut optim = Optim::new(vec![group]).unwrap().skip_non_finite(true);
+            let not_taken = |optim: &mut Optim| {
+                if disturbed {
+                    let (nan, wrong) = ((b.as_tensor() * f64::NAN).unwrap(), b.unsqueeze(0).unwrap());
+                    assert!(step(optim, [(&b, nan)]).unwrap().skipped);
+                    if !chain(&spec).iter().any(|algorithm| algorithm.evaluates()) {
+                        optim.step(&gradients([(&b, wrong)])).unwrap_err();
+                    }
+                }
+            };
+            for (at, along) in steps.iter().enumerate() {
+                let of_b = (at % 3 > 0).then(|| (&b, along.clone()));
+                not_taken(&mut optim);
+                step(&mut optim, [(&a, along.clone())].into_iter().chain(of_b)).unwrap();
+            }
+            (all_bits(&[a, b]), state(&optim))
+        };
+        let (clean, disturbed) = (run(false), run(true));
+        assert!(clean.0 == disturbed.0, "{}", spec.text());
+        assert!(clean.1 == disturbed.1, "{}", spec.text());
+    }
+}
+
+/// Variables that had counted the same steps go on from different ones.
+#[test]
+fn loading_into_a_running_optimizer_replaces_its_clocks() {
+    for spec in all_specs() {
+        let start = || [(); 2].map(|()| stream_for(&spec, 9, DType::F64));
+        let new = |a: &Var, b: &Var| Optim::new(vec![Group::new(named(&[("a", a), ("b", b)]), spec.clone())]).unwrap();
+        let [(a, steps), (b, _)] = start();
+        let mut first = new(&a, &b);
+        for (at, along) in steps[..3].iter().enumerate() {
+            let of_b = (at % 2 > 0).then(|| (&b, along.clone()));
+            step(&mut first, [(&a, along.clone())].into_iter().chain(of_b)).unwrap();
+        }
+        let [(c, _), (d, _)] = start();
+        let mut second = new(&c, &d);
+        for along in &steps[..2] {
+            step(&mut second, [(&c, along.clone()), (&d, along.clone())]).unwrap();
+        }
+        second.load_state_dict(&first.state_dict().unwrap()).unwrap();
+        c.set(&a).unwrap();
+        d.set(&b).unwrap();
+        for along in &steps[3..] {
+            step(&mut first, [(&a, along.clone()), (&b, along.clone())]).unwrap();
+            step(&mut second, [(&c, along.clone()), (&d, along.clone())]).unwrap();
+        }
+        assert!(all_bits(&[a, b]) == all_bits(&[c, d]), "{}", spec.text());
+    }
+}
+
 /// State starts where the variable has its first gradient: copies of weights copy what they are then, and a clock of the
 /// variable starts then, too. A clock of the group has counted.
 #[test]

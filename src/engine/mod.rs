@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `walk` | the variables of a group, on several threads |
 //! | `pass` | the loops over elements on the CPU, for each type and instruction set |
+//! | `reserve` | the memory of the state |
 //! | `half_types` | conversion of half precision |
 //! | `sums` | the order in which sums are folded |
 //! | `cuda` | the rule as a kernel, its compilation and launch |
@@ -11,19 +12,21 @@
 mod cuda;
 mod half_types;
 mod pass;
+mod reserve;
 mod sums;
 mod walk;
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
+pub(crate) use reserve::reserve;
 
-use crate::algorithm::{Algorithm, Kernel, Slot, Slots, State, stored, sum};
-use crate::clock::{Clock, Memory, Span};
+use crate::algorithm::{Algorithm, Class, Kernel, Slot, Slots, State, stored, sum};
+use crate::clock::{Clock, Span};
 use crate::error::{Error, Result};
 #[cfg(feature = "cuda")]
 use crate::memory::Place;
-use crate::memory::{SlotState, StateBuffer, StateView, state_dtypes};
+use crate::memory::{SlotState, StateBuffer, state_dtypes};
 use crate::rule::{Elementwise, Fields, Parts};
 
 impl<E: Elementwise> Algorithm for E {
@@ -69,7 +72,7 @@ impl<E: Elementwise> Kernel for E {
         let Some(SlotState::View(view)) = slot.state.get(position) else { return Ok(()) };
         let view = view.clone();
         #[cfg(feature = "cuda")]
-        if slot.lock.place == Place::Cuda {
+        if slot.hot.lock.place == Place::Cuda {
             return Ok(cuda::init(slot, &view, &k)?);
         }
         Ok(view.buffer.with(&mut |mut parts| {
@@ -99,45 +102,6 @@ impl<E: Elementwise> Kernel for E {
     }
 }
 
-/// Reserves memory for the state of all variables of a group under the algorithm at this position of the chain.
-pub(crate) fn reserve(
-    algorithm: &dyn Algorithm,
-    position: usize,
-    slots: &mut [Slot],
-    state_dtype: Option<DType>,
-) -> Result<Vec<Arc<StateBuffer>>> {
-    struct Kind {
-        state: Vec<(&'static str, DType)>,
-        dtype: DType,
-        device: Device,
-        elements: usize,
-    }
-    let mut kinds: Vec<Kind> = vec![];
-    let mut views = vec![];
-    for slot in &*slots {
-        let (dtype, device) = (slot.lock.dtype, slot.var.device());
-        let state = stored(algorithm, &slot.clock.dims, dtype, state_dtype);
-        let alike = |kind: &Kind| kind.state == state && kind.dtype == dtype && kind.device.same_device(device);
-        let index = kinds.iter().position(alike).unwrap_or_else(|| {
-            kinds.push(Kind { state, dtype, device: device.clone(), elements: 0 });
-            kinds.len() - 1
-        });
-        views.push((index, kinds[index].elements));
-        kinds[index].elements += StateView::room(slot.lock.len);
-    }
-    let make = |kind: &Kind| {
-        let dtypes: Vec<_> = kind.state.iter().map(|(_, dtype)| *dtype).collect();
-        Ok(Arc::new(StateBuffer::new(&dtypes, kind.elements, &kind.device)?))
-    };
-    let buffers = kinds.iter().map(make).collect::<Result<Vec<_>>>()?;
-    for (slot, (index, from)) in slots.iter_mut().zip(views) {
-        let names = kinds[index].state.iter().map(|(name, _)| *name).collect();
-        let (buffer, len) = (buffers[index].clone(), slot.lock.len);
-        slot.state.insert(position, SlotState::View(StateView { buffer, index, names, from, len }));
-    }
-    Ok(buffers)
-}
-
 /// The scalars that some variables of a group share at a step.
 struct Launch<K> {
     k: K,
@@ -149,74 +113,58 @@ struct Launch<K> {
 
 /// One step of a group: the sums over the group if the rule has any, then each variable.
 fn step<E: Elementwise>(h: &E, vars: &mut Slots) -> Result<()> {
-    let (position, is_last, slots) = (vars.position, vars.is_last, &mut *vars.all);
-    let mut launches = launches(h, slots);
-    let _totals = totals(h, slots, position, vars.buffers, &mut launches)?;
+    let (is_last, slots) = (vars.is_last, &mut *vars.all);
+    let (mut launches, of_class) = launches(h, slots, vars.classes);
+    let steps = |slot: &Slot| if slot.hot.grad.is_some() { of_class[slot.hot.class as usize] } else { None };
+    let _totals = totals(slots, vars.buffers, &mut launches, &steps, h)?;
     // Most rules leave the clock alone, and a pass over a thousand variables takes as long as some of their updates.
     if E::MEASURED || launches.iter().any(|launch| launch.moves_clock) {
         for slot in &mut *slots {
-            if let Some(launch) = slot.launch {
+            if let Some(launch) = of_class[slot.hot.class as usize] {
                 slot.clock.follow(&launches[launch].after);
             }
         }
     }
-    let steps = |slot: &Slot| slot.launch.filter(|_| slot.grad.is_some());
-    walk::each(slots, position, vars.buffers, |slot, state| match steps(slot) {
+    walk::each(slots, vars.buffers, |slot, state| match steps(slot) {
         Some(launch) => {
             walk::step(slot, state, &launches[launch].k)?;
             if is_last {
                 // Here it is in the cache.
-                slot.grad = None;
+                slot.hot.grad = None;
             }
             Ok(())
         }
         None => Ok(()),
     })?;
     #[cfg(feature = "cuda")]
-    cuda::step(slots, position, vars.buffers, &steps, &|launch| launches[launch].k, &_totals)?;
+    cuda::step(slots, vars.buffers, &steps, &|launch| launches[launch].k, &_totals)?;
     Ok(())
 }
 
-/// Computes the scalars of each variable, once for all that have the same clock and dimensions, and merges equal ones.
-fn launches<E: Elementwise>(h: &E, slots: &mut [Slot]) -> Vec<Launch<E::Rule>> {
-    let ticks_always = <E::Rule as Parts<f64>>::CLOCK == Span::Group;
+/// Computes the scalars of each class, and merges equal ones. The second result is the position of those of each class, which
+/// a class without gradients may lack.
+fn launches<E: Elementwise>(h: &E, slots: &[Slot], classes: &[Class]) -> (Vec<Launch<E::Rule>>, Vec<Option<usize>>) {
+    let always_counts = <E::Rule as Parts<f64>>::CLOCK == Span::Group;
     let mut launches: Vec<Launch<E::Rule>> = vec![];
-    let mut known: Vec<Known> = vec![];
-    for slot in slots {
-        slot.launch = None;
-        if slot.grad.is_none() && !ticks_always {
-            continue;
+    let mut launch = |class: &Class| {
+        if !class.has_grad && !always_counts {
+            return None;
         }
-        let alike = |known: &&Known| {
-            (known.shape, known.step) == (slot.shape, slot.clock.step) && known.memory == slot.clock.memory
-        };
-        if let Some(known) = known.iter().rev().find(alike) {
-            slot.launch = Some(known.launch);
-            continue;
-        }
-        let mut after = slot.clock.clone();
+        let clock = &slots[class.first].clock;
+        let mut after = clock.clone();
         let k = h.scalars(&mut after);
         let same = |launch: &Launch<E::Rule>| launch.k == k && launch.after.agrees(&after);
-        let (moves_clock, position) = (!after.agrees(&slot.clock), launches.iter().position(same));
+        let (moves_clock, position) = (!after.agrees(clock), launches.iter().position(same));
         let launch = position.unwrap_or_else(|| {
             launches.push(Launch { k, after, moves_clock: false });
             launches.len() - 1
         });
         // Clocks that differ before the step may agree after it.
         launches[launch].moves_clock |= moves_clock;
-        let Clock { step, memory, .. } = &slot.clock;
-        known.push(Known { shape: slot.shape, step: *step, memory: memory.clone(), launch });
-        slot.launch = Some(launch);
-    }
-    launches
-}
-
-/// A clock before the step, and the scalars that it gives for variables of one shape.
-struct Known {
-    shape: usize,
-    step: u64,
-    memory: Vec<Memory>,
-    launch: usize,
+        Some(launch)
+    };
+    let of_class = classes.iter().map(&mut launch).collect();
+    (launches, of_class)
 }
 
 /// The sums over a group.
@@ -232,26 +180,23 @@ enum Totals {
 /// Sums over the group, and hands the sums to each set of scalars. On a GPU they stay there, unless the host computes
 /// scalars from them, or not all variables of the group lie on that GPU.
 fn totals<E: Elementwise>(
-    h: &E,
     slots: &mut [Slot],
-    position: usize,
     buffers: &[Arc<StateBuffer>],
     launches: &mut [Launch<E::Rule>],
+    steps: &(dyn Fn(&Slot) -> Option<usize> + Sync),
+    h: &E,
 ) -> Result<Totals> {
     if !launches.iter().any(|launch| launch.k.has_totals()) {
         return Ok(Totals::None);
     }
-    let asks = |slot: &Slot| {
-        let launch = slot.launch.filter(|_| slot.grad.is_some())?;
-        Some(launch).filter(|launch| launches[*launch].k.has_totals())
-    };
-    walk::each(slots, position, buffers, |slot, state| match asks(slot) {
+    let asks = |slot: &Slot| steps(slot).filter(|launch| launches[*launch].k.has_totals());
+    walk::each(slots, buffers, |slot, state| match asks(slot) {
         Some(launch) => walk::measure_group(slot, state, &launches[launch].k),
         None => Ok(()),
     })?;
     #[cfg(feature = "cuda")]
     {
-        let on_devices = cuda::sums(slots, position, buffers, &asks, &|launch| launches[launch].k)?;
+        let on_devices = cuda::sums(slots, buffers, &asks, &|launch| launches[launch].k)?;
         let count = slots.iter().filter(|slot| asks(slot).is_some()).count();
         match &on_devices[..] {
             [all] if all.covers(count) && !E::MEASURED => return Ok(all.total()?),

@@ -1,7 +1,6 @@
 //! The passes on the CPU: a loop over the elements of a variable, compiled for each type, instruction set and setting of
 //! the flags. It has no branches and no temporaries.
 
-use std::array;
 use std::marker::PhantomData;
 
 use candle_core::{DType, Error, Result, Tensor};
@@ -199,11 +198,13 @@ fn dispatch<R: Real, K: Rule<R>, P: Pass<K>>(k: K, pass: P) -> P::Output {
 #[inline(always)]
 fn slices<'a, R: Compute, K: Rule<R>>(k: &K, state: &'a mut Parts, at: usize, n: usize) -> [&'a mut [R]; MAX_STATE] {
     let count = k.state_count();
-    let mut parts = state.iter_mut();
-    array::from_fn(|i| match parts.next() {
-        Some(part) if i < count => &mut R::values(part)[at..][..n],
-        _ => [].as_mut_slice(),
-    })
+    let mut slices = [const { [].as_mut_slice() }; MAX_STATE];
+    for (i, (slice, part)) in slices.iter_mut().zip(state).enumerate() {
+        if i < count {
+            *slice = &mut R::values(part)[at..][..n];
+        }
+    }
+    slices
 }
 
 struct Init<'a, 'b, R>(Elements<'a, 'b, R>);

@@ -11,55 +11,41 @@ use rayon::prelude::*;
 
 use super::pass::{Elements, Stepped, Sum, What};
 use super::sums::{self, BLOCK};
-use crate::algorithm::Slot;
-use crate::memory::{Part, Parts, SlotState, StateBuffer, range, split_at};
+use crate::algorithm::{Hot, Slot};
+use crate::memory::{Parts, Portion, StateBuffer, range, split_at};
 use crate::real::Real;
-use crate::rule::{Fields, MAX_STATE, MAX_SUMS, Rule};
+use crate::rule::{Fields, MAX_SUMS, Rule};
 
 /// Elements that one thread steps at a time. Fewer are not worth another thread: handing work over costs some
 /// microseconds, in which a thread steps about as many.
-const GRAIN: usize = 16 * BLOCK;
+pub(super) const GRAIN: usize = 16 * BLOCK;
 
 /// Calls `f` with each variable on the host and its state.
 pub(super) fn each(
     slots: &mut [Slot],
-    position: usize,
     buffers: &[Arc<StateBuffer>],
     f: impl Fn(&mut Slot, OwnState) -> Result<()> + Sync,
 ) -> Result<()> {
     for (index, buffer) in buffers.iter().enumerate().filter(|(_, buffer)| buffer.on_host) {
-        let view = |slot: &Slot| match slot.state.get(position) {
-            Some(SlotState::View(view)) if view.index == index => Some(view.from),
-            _ => None,
-        };
+        let view = |slot: &Slot| (slot.hot.buffer as usize == index).then_some(slot.hot.from);
         let walk = |slots: &mut [Slot], mut parts: Parts, base: usize| {
             slots.iter_mut().try_for_each(|slot| match view(slot) {
                 Some(from) => f(slot, OwnState { parts: &mut parts, from: from - base }),
                 None => Ok(()),
             })
         };
-        buffer.with(&mut |parts| {
-            if slots.len() == 1 || buffer.elements <= GRAIN || rayon::current_num_threads() == 1 {
+        buffer.with(&mut |mut parts| {
+            if buffer.portions.len() == 1 || rayon::current_num_threads() == 1 {
                 return walk(slots, parts, 0);
             }
-            let (mut batches, mut rest, mut parts, mut base) = (vec![], &mut *slots, parts, 0);
-            while !rest.is_empty() {
-                let (mut elements, mut end) = (0, 0);
-                while elements < GRAIN && end < rest.len() {
-                    elements += rest[end].lock.len;
-                    end += 1;
-                }
-                let batch = rest.split_off_mut(..end).unwrap_or_default();
-                // The state of the batch ends where that of the next variable of the buffer begins.
-                let next = rest.iter().find_map(&view);
-                let (mine, others) = match next {
-                    Some(next) => split_at(parts, next - base),
-                    None => (parts, [const { Part::None }; MAX_STATE]),
-                };
-                batches.push((batch, mine, base));
-                (parts, base) = (others, next.unwrap_or_default());
+            let (mut rest, mut portions) = (&mut *slots, Vec::with_capacity(buffer.portions.len()));
+            for Portion { slots, elements } in &buffer.portions {
+                let slots = rest.split_off_mut(..slots.len()).unwrap_or_default();
+                let (own, others) = split_at(parts, elements.len());
+                portions.push((slots, own, elements.start));
+                parts = others;
             }
-            batches.into_par_iter().try_for_each(|(batch, parts, base)| walk(batch, parts, base))
+            portions.into_par_iter().try_for_each(|(slots, parts, base)| walk(slots, parts, base))
         })?;
     }
     Ok(())
@@ -71,7 +57,7 @@ macro_rules! by_dtype {
         by_dtype!($slot, $E => $body; F64 f64, F32 f32, F16 f16, BF16 bf16)
     };
     ($slot:ident, $E:ident => $body:expr; $($Variant:ident $float:ty),*) => {
-        match $slot.lock.dtype {
+        match $slot.hot.lock.dtype {
             $(DType::$Variant => {
                 type $E = $float;
                 $body
@@ -121,7 +107,7 @@ fn with_elements<E: Stepped>(
     reads_grad: bool,
     f: impl FnOnce(Elements<E>),
 ) -> Result<()> {
-    let Slot { var, lock, grad, scale, clock, .. } = slot;
+    let Slot { var, clock, hot: Hot { lock, grad, scale, .. }, .. } = slot;
     let grad = grad.as_ref().filter(|_| reads_grad);
     let (scale, step, OwnState { parts: state, from: at }) = (*scale, clock.step, state);
     lock.with(var, grad, |p, g| f(Elements { p, g, state, at, from: 0, scale, step }))

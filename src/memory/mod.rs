@@ -26,4 +26,6 @@ pub(crate) use rounding::mix;
 pub(crate) use rounding::step_salt;
 pub(crate) use rounding::{Noise, map, narrow_at_random, round};
 pub use state::State;
-pub(crate) use state::{Part, Parts, SlotState, StateBuffer, StateView, range, split_at, state_dtypes, stored_dtype};
+pub(crate) use state::{
+    Part, Parts, Portion, SlotState, StateBuffer, StateView, range, split_at, state_dtypes, stored_dtype,
+};

@@ -1,6 +1,7 @@
 //! The state of a variable: Candle tensors of a method that works on these, or memory of the engine's own.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
@@ -107,22 +108,30 @@ fn convert(tensor: &Tensor, dtype: DType, step: u64, name: usize) -> Result<Tens
 pub(crate) struct StateBuffer {
     pub(crate) tensors: Vec<Tensor>,
     locks: Vec<VarLock>,
-    /// The elements of all its variables together.
-    pub(crate) elements: usize,
+    /// What threads take at a time, in order and without gaps.
+    pub(crate) portions: Vec<Portion>,
     pub(crate) on_host: bool,
+}
+
+/// Some variables of a group, and the elements of a buffer that are theirs. Variables of other buffers may lie between.
+#[derive(Clone, Debug)]
+pub(crate) struct Portion {
+    pub(crate) slots: Range<usize>,
+    pub(crate) elements: Range<usize>,
 }
 
 impl StateBuffer {
     /// Zeros. The memory lies where the pass is made: on `device` if that is a GPU for which the engine has kernels, else on
     /// the host.
-    pub(crate) fn new(dtypes: &[DType], elements: usize, device: &Device) -> Result<Self> {
+    pub(crate) fn new(dtypes: &[DType], portions: Vec<Portion>, device: &Device) -> Result<Self> {
+        let elements = portions.last().map_or(0, |last| last.elements.end);
         let on_host = !cfg!(feature = "cuda") || !device.is_cuda();
         let device = if on_host { &Device::Cpu } else { device };
         // A GPU has no empty tensors.
         let zeros = |dtype: &DType| Tensor::zeros(elements.max(1), *dtype, device);
         let tensors = dtypes.iter().map(zeros).collect::<Result<Vec<_>>>()?;
         let locks = tensors.iter().map(VarLock::new).collect();
-        Ok(Self { tensors, locks, elements, on_host })
+        Ok(Self { tensors, locks, portions, on_host })
     }
 
     #[cfg(feature = "cuda")]
@@ -159,8 +168,6 @@ fn lock_all(locks: &[VarLock], depth: usize, locked: Parts, f: &mut dyn FnMut(Pa
 #[derive(Clone, Debug)]
 pub(crate) struct StateView {
     pub(crate) buffer: Arc<StateBuffer>,
-    /// The position of the buffer among those of the algorithm.
-    pub(crate) index: usize,
     pub(crate) names: Vec<&'static str>,
     pub(crate) from: usize,
     pub(crate) len: usize,

@@ -11,20 +11,20 @@ use candle_core::{CudaStorage, DType, Device, Error, Layout, Result, Storage, Te
 
 use super::compile::{Kernels, kernels};
 use super::source::{MAX_SCALARS, TENSORS, has_init};
-use crate::algorithm::Slot;
+use crate::algorithm::{Hot, Slot};
 use crate::engine::Totals;
 use crate::engine::sums::{BLOCK, LANES};
-use crate::memory::{Access, CudaAccess, SlotState, StateBuffer, StateView, step_salt};
+use crate::memory::{Access, CudaAccess, StateBuffer, StateView, step_salt};
 use crate::real::Real;
 use crate::rule::{Fields, MAX_STATE, MAX_SUMS, Parts, Rule};
 
 /// Sets the state of a variable before its first step.
 pub(in crate::engine) fn init<K: Rule<f64>>(slot: &Slot, view: &StateView, k: &K) -> Result<()> {
     let Device::Cuda(device) = slot.var.device() else { return Ok(()) };
-    if !has_init(k) || slot.lock.len == 0 {
+    if !has_init(k) || slot.hot.lock.len == 0 {
         return Ok(());
     }
-    let (device, dtype, buffer) = (device.clone(), slot.lock.dtype, &*view.buffer);
+    let (device, dtype, buffer) = (device.clone(), slot.hot.lock.dtype, &*view.buffer);
     Batch { device, dtype, buffer, launch: 0, members: vec![(0, view.from)] }.run(
         std::slice::from_ref(slot),
         k,
@@ -35,13 +35,12 @@ pub(in crate::engine) fn init<K: Rule<f64>>(slot: &Slot, view: &StateView, k: &K
 /// Steps the variables on GPUs that `launch` names the scalars of. Nothing waits for the device.
 pub(in crate::engine) fn step<K: Rule<f64>>(
     slots: &[Slot],
-    position: usize,
     buffers: &[Arc<StateBuffer>],
     launch: &dyn Fn(&Slot) -> Option<usize>,
     k: &dyn Fn(usize) -> K,
     totals: &Totals,
 ) -> Result<()> {
-    for batch in batches(slots, position, buffers, launch) {
+    for batch in batches(slots, buffers, launch) {
         let k = k(batch.launch);
         let uploaded;
         let totals = match totals {
@@ -73,13 +72,12 @@ pub(in crate::engine) struct TensorSums {
 /// Computes the sums of each tensor on GPUs that `launch` names the scalars of.
 pub(in crate::engine) fn sums<K: Rule<f64>>(
     slots: &[Slot],
-    position: usize,
     buffers: &[Arc<StateBuffer>],
     launch: &dyn Fn(&Slot) -> Option<usize>,
     k: &dyn Fn(usize) -> K,
 ) -> Result<Vec<TensorSums>> {
     let mut all: Vec<TensorSums> = vec![];
-    let batches = batches(slots, position, buffers, launch);
+    let batches = batches(slots, buffers, launch);
     let terms = <<K as Parts<f64>>::Totals as Fields<f64>>::NAMES.len();
     for batch in &batches {
         let k = k(batch.launch);
@@ -155,19 +153,18 @@ struct Batch<'a> {
 /// The variables that lie on GPUs, by what tells kernels and scalars apart. Empty ones are left out.
 fn batches<'a>(
     slots: &[Slot],
-    position: usize,
     buffers: &'a [Arc<StateBuffer>],
     launch: &dyn Fn(&Slot) -> Option<usize>,
 ) -> Vec<Batch<'a>> {
     let mut batches: Vec<Batch> = vec![];
-    for (member, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.lock.len > 0) {
+    for (member, slot) in slots.iter().enumerate().filter(|(_, slot)| slot.hot.lock.len > 0) {
         let (Device::Cuda(device), Some(launch)) = (slot.var.device(), launch(slot)) else { continue };
-        let Some(SlotState::View(view)) = slot.state.get(position) else { continue };
-        let (device, dtype, buffer) = (device.clone(), slot.lock.dtype, &*buffers[view.index]);
+        let Hot { lock, buffer, from, .. } = &slot.hot;
+        let (device, dtype, buffer) = (device.clone(), lock.dtype, &*buffers[*buffer as usize]);
         let alike = |batch: &&mut Batch| batch.launch == launch && std::ptr::eq(batch.buffer, buffer);
         match batches.iter_mut().find(alike) {
-            Some(batch) => batch.members.push((member, view.from)),
-            None => batches.push(Batch { device, dtype, buffer, launch, members: vec![(member, view.from)] }),
+            Some(batch) => batch.members.push((member, *from)),
+            None => batches.push(Batch { device, dtype, buffer, launch, members: vec![(member, *from)] }),
         }
     }
     batches
@@ -197,8 +194,8 @@ impl Batch<'_> {
             let mut launch = Launch::<R>::new(k, chosen[0]);
             let mut blocks = 0;
             for (i, (slot, (_, first))) in chosen.iter().zip(members).enumerate() {
-                launch.tensor[i] = Entry { p: 0, g: 0, first: *first as u64, len: slot.lock.len as u64 };
-                blocks += slot.lock.len.div_ceil(BLOCK) as u32;
+                launch.tensor[i] = Entry { p: 0, g: 0, first: *first as u64, len: slot.hot.lock.len as u64 };
+                blocks += slot.hot.lock.len.div_ceil(BLOCK) as u32;
                 launch.blocks[i] = blocks;
             }
             launch.tensors = members.len() as u32;
@@ -302,7 +299,7 @@ unsafe impl<R: DeviceRepr> DeviceRepr for Launch<R> {}
 impl<R: Real> Launch<R> {
     fn new<K: Rule<f64>>(k: &K, slot: &Slot) -> Self {
         let mut scalars = [R::lit(0.); MAX_SCALARS];
-        scalars[0] = R::lit(slot.scale);
+        scalars[0] = R::lit(slot.hot.scale);
         let (mut at, count) = (0, <K as Parts<f64>>::SCALARS.len());
         let _ = k.map(|_, x| {
             // The sums come after the scalars.
@@ -337,7 +334,7 @@ fn with_pointers(
 ) -> Result<()> {
     let written: HashSet<*const Storage> = slots.iter().map(|slot| storage_of(&slot.var)).collect();
     let mut grads = Vec::with_capacity(slots.len());
-    for grad in slots.iter().filter(|_| reads_grads).filter_map(|slot| slot.grad.as_ref()) {
+    for grad in slots.iter().filter(|_| reads_grads).filter_map(|slot| slot.hot.grad.as_ref()) {
         let grad = grad.contiguous()?;
         // Read while the variables are locked for writing: one of them as a gradient would wait for itself.
         grads.push(if written.contains(&storage_of(&grad)) { grad.copy()? } else { grad });
