@@ -72,9 +72,11 @@ print(":".join(sorted({os.path.dirname(f) for f in glob.glob(root + "/nvidia/*/l
     # Tests find their fixtures here, wherever they were built.
     export CARGO_MANIFEST_DIR=$PWD
     nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
-    check "$dir/cuda" --test-threads 1
-    TEST_DEVICE=cuda check "$dir/oracle"
-    TEST_DEVICE=cuda check "$dir/properties"
+    # Tests write here.
+    mkdir -p target/tmp
+    check timeout 60 "$dir/cuda" --test-threads 1
+    TEST_DEVICE=cuda check timeout 60 "$dir/oracle"
+    TEST_DEVICE=cuda check timeout 120 "$dir/properties" --test-threads 1
     check curves
     if command -v compute-sanitizer >/dev/null; then
         for tool in memcheck racecheck; do

@@ -23,6 +23,8 @@ pub struct Optim {
     /// Whether the user named no variables: they are named by positions in a list that may have another order in the next run.
     pub(crate) unnamed: bool,
     pub(crate) has_eval: bool,
+    /// Whether all variables are on the host.
+    on_host: bool,
 }
 
 /// The outcome of a step.
@@ -62,7 +64,8 @@ impl Optim {
         }
         groups.iter_mut().try_for_each(Group::start)?;
         let has_eval = groups.iter().flat_map(|group| group.method.chain()).any(|algorithm| has_eval(&**algorithm));
-        Ok(Self { groups, steps: 0, clip: None, skip_non_finite: false, unnamed: false, has_eval })
+        let on_host = groups.iter().flat_map(|group| &group.slots).all(|slot| slot.var.device().is_cpu());
+        Ok(Self { groups, steps: 0, clip: None, skip_non_finite: false, unnamed: false, has_eval, on_host })
     }
 
     /// Schedules the learning rate of each group.
@@ -86,12 +89,16 @@ impl Optim {
 
     /// Takes one step with `grads`. It skips variables without a gradient, unless the algorithm counts them as zero.
     ///
+    /// On a GPU, call it on the thread that computed the gradients: Candle gives each thread a stream of its own, and the
+    /// order of work in different streams is undefined.
+    ///
     /// # Errors
     /// There are no variables, a gradient does not fit its variable, a hyperparameter or the norm to clip to is out of
     /// range, or an algorithm computes the loss again. Nothing changes then.
     pub fn step(&mut self, grads: &GradStore) -> Result<Outcome> {
         let vars: usize = self.groups.iter().map(|group| group.slots.len()).sum();
-        if vars > LOOKUPS && rayon::current_num_threads() > 1 {
+        // A thread of the pool would launch kernels in another stream than the one that computes the gradients.
+        if self.on_host && vars > LOOKUPS && rayon::current_num_threads() > 1 {
             // To hand work to the threads of the pool takes some microseconds: once, not for each loop of the step.
             return rayon::scope(|_| self.advance(grads, None));
         }

@@ -337,12 +337,49 @@ fn a_thousand_tensors_take_a_few_launches_and_nothing_waits() {
     }
 }
 
+mod witness {
+    use candle_optim::prelude::*;
+    use std::sync::Mutex;
+    use std::thread::{ThreadId, current};
+
+    pub static THREADS: Mutex<Vec<ThreadId>> = Mutex::new(vec![]);
+
+    hyper! { pub struct ParamsWitness for "witness" {
+        lr: f64 = 0.1, "Learning rate.";
+    } }
+
+    impl Algorithm for ParamsWitness {
+        fn state_names(&self, _: &[usize]) -> Vec<&'static str> {
+            vec![]
+        }
+        fn step(&self, _: &mut Slots) -> Result<()> {
+            THREADS.lock().unwrap().push(current().id());
+            Ok(())
+        }
+    }
+}
+
+/// Candle gives each thread a stream of its own: a launch from another thread would not wait for the gradients.
+#[test]
+fn many_variables_are_stepped_on_the_calling_thread() {
+    let vars: Vec<Var> = (0..300).map(|_| Var::zeros(3, DType::F32, &GPU).unwrap()).collect();
+    let along = gradients(vars.iter().map(|p| (p, p.zeros_like().unwrap())));
+    let mut optim = Optim::new(vec![Group::new(NamedVars::numbered(vars), witness::ParamsWitness::default())]).unwrap();
+    optim.step(&along).unwrap();
+    assert_eq!(*witness::THREADS.lock().unwrap(), [std::thread::current().id()]);
+}
+
 #[test]
 fn too_little_memory_for_the_state_is_an_error() {
     let Device::Cuda(device) = &*GPU else { panic!("not a GPU") };
-    let (free, _) = device.cuda_stream().context().mem_get_info().unwrap();
+    let free = || device.cuda_stream().context().mem_get_info().unwrap().0;
+    // Most of a large GPU's memory: Candle's kernels count elements in 32 bits.
+    let mut ballast = vec![];
+    while free() > 4 << 30 {
+        ballast.push(Tensor::zeros(1 << 28, DType::F32, &GPU).unwrap());
+    }
     // Room for the parameter, its gradient and the first of two state tensors, which begin with the first step.
-    let n = free * 30 / 100 / 4;
+    let n = free() * 30 / 100 / 4;
     let p = Var::from_tensor(&Tensor::zeros(n, DType::F32, &GPU).unwrap()).unwrap();
     let along = gradients([(&p, Tensor::zeros(n, DType::F32, &GPU).unwrap())]);
     let mut adam = optim(&spec("adam"), [&p]);

@@ -154,7 +154,9 @@ fn threads_and_the_order_of_variables_change_no_bit() {
                 let mut optim = optim_with(spec, &ordered, state_dtype);
                 for along in &steps {
                     let given = gradients(vars.iter().zip(along.iter().cloned()));
-                    pool.install(|| optim.step(&given)).unwrap();
+                    // On a GPU each thread has a stream of its own, whose work another thread must wait for.
+                    device().synchronize().unwrap();
+                    pool.install(|| optim.step(&given).and_then(|_| Ok(device().synchronize()?))).unwrap();
                 }
                 all_bits(&vars)
             };
@@ -177,7 +179,8 @@ fn threads_change_no_bit_of_whole_tensors() {
                 let along = vars
                     .iter()
                     .map(|p| (p, tensor(&normals(seed, p.elem_count()), DType::F32).reshape(p.shape()).unwrap()));
-                pool.install(|| step(&mut optim, along)).unwrap();
+                device().synchronize().unwrap();
+                pool.install(|| step(&mut optim, along).and_then(|_| Ok(device().synchronize()?))).unwrap();
             }
             all_bits(&vars)
         };
