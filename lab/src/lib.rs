@@ -10,6 +10,7 @@ pub mod data;
 mod list;
 pub mod minimize;
 pub mod model;
+pub mod nn;
 pub mod optimizer;
 mod output;
 mod parity;

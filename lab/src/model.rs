@@ -2,8 +2,9 @@
 
 use candle_core::{D, DType, Device, Result, Storage, Tensor, Var, WithDType};
 use candle_nn::Module;
-use candle_optim::nn::{Activation, Dense, Mlp, bce_with_logits, cross_entropy};
+use candle_optim::nn::{bce_with_logits, cross_entropy};
 
+use crate::nn::{Activation, Dense, Mlp};
 use crate::random::torch::Generator;
 
 /// A network and the variables it is made of.

@@ -1,9 +1,11 @@
 //! Exponential and logarithm as the losses need them, in a form that vectorizes.
 
-use super::simd::Scalar;
+use candle_core::WithDType;
+
+use crate::real::Real;
 
 /// The elementary functions of the losses. NaN stays NaN.
-pub(super) trait Elementary: Scalar {
+pub(super) trait Elementary: Real + WithDType {
     /// `exp(x)` for x ≤ 0.
     fn exp_below_zero(x: Self) -> Self;
     /// `ln(1 + x)` for x in [0, 1].

@@ -2,12 +2,11 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, DType, Error, Layout, Result, Shape, Tensor, WithDType};
-use pulp::Simd;
 
 use super::not_empty;
+use crate::nn::cpu::{Pass, contents, dispatch, locked, shaped_as, widen_half};
 use crate::nn::elementary::Elementary;
-use crate::nn::simd::{Lane, Op, Scalar};
-use crate::nn::{contents, locked, on_floats, shaped_as, widen_half};
+use crate::on_floats;
 use crate::real::Real;
 
 /// Mean cross entropy of logits `[rows, classes]` against class numbers `[rows]`, integers from 0; a scalar.
@@ -57,7 +56,7 @@ impl CustomOp2 for CrossEntropy {
             return Err(Error::Msg(format!("{NAME}: target {target} of row {row}; allowed: 0 to {}", classes - 1)));
         }
         let mean = on_floats!(NAME, s1.dtype(), R => {
-            R::to_cpu_storage_owned(vec![R::dispatch(Mean::<R> { x: contents(s1, l1)?, targets, classes })])
+            R::to_cpu_storage_owned(vec![dispatch(Mean::<R> { x: contents(s1, l1)?, targets, classes })])
         });
         Ok((mean, Shape::from(())))
     }
@@ -67,7 +66,7 @@ impl CustomOp2 for CrossEntropy {
         let (classes, targets) = (x.dim(1)?, targets.values()?);
         let slopes = on_floats!(NAME, x.dtype(), R => {
             let op = Slopes::<R> { x: x_values.values()?, targets, classes, grad: grad.values::<R>()?[0] };
-            shaped_as(x, R::dispatch(op))?
+            shaped_as(x, dispatch(op))?
         });
         Ok((Some(slopes), None))
     }
@@ -85,14 +84,11 @@ struct Mean<'a, R> {
     classes: usize,
 }
 
-impl<R: Elementary> Op<R> for Mean<'_, R> {
+impl<R: Elementary> Pass for Mean<'_, R> {
     type Output = R;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> R
-    where
-        R: Lane<S>,
-    {
+    fn run(self) -> R {
         let mut sum = 0.;
         for (row, &target) in self.x.chunks_exact(self.classes).zip(self.targets) {
             let largest = largest(row);
@@ -111,14 +107,11 @@ struct Slopes<'a, R> {
     grad: R,
 }
 
-impl<R: Elementary> Op<R> for Slopes<'_, R> {
+impl<R: Elementary> Pass for Slopes<'_, R> {
     type Output = Vec<R>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Vec<R>
-    where
-        R: Lane<S>,
-    {
+    fn run(self) -> Vec<R> {
         let scale = self.grad.to_f64() / self.targets.len() as f64;
         let mut slopes = self.x.to_vec();
         for (row, &target) in slopes.chunks_exact_mut(self.classes).zip(self.targets) {

@@ -14,7 +14,7 @@ pub use bce::bce_with_logits;
 pub use cross_entropy::cross_entropy;
 pub use mse::mse;
 
-/// A loss is a mean, which nothing has none of.
+/// The mean of an empty tensor is undefined.
 fn not_empty(op: &str, tensor: &Tensor) -> Result<()> {
     if tensor.elem_count() == 0 {
         return Err(Error::Msg(format!("{op}: the input is empty, of shape {:?}", tensor.dims())));

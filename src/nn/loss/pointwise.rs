@@ -4,12 +4,11 @@ use std::marker::PhantomData;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Error, Layout, Result, Shape, Tensor, WithDType};
-use pulp::Simd;
 
 use super::not_empty;
+use crate::nn::cpu::{Locked, Pass, contents, contiguous, dispatch, locked, shaped_as, widen_half};
 use crate::nn::elementary::Elementary;
-use crate::nn::simd::{Lane, Op, Scalar};
-use crate::nn::{Locked, contents, contiguous, locked, on_floats, shaped_as, widen_half};
+use crate::on_floats;
 
 /// What a loss takes of one prediction x and its target y.
 pub(super) trait Term: Copy + Send + Sync + 'static {
@@ -50,7 +49,7 @@ impl<T: Term> CustomOp2 for Mean<T> {
     fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
         let mean = on_floats!(T::NAME, s1.dtype(), R => {
             let op = Terms::<R, T> { x: contents(s1, l1)?, y: contents(s2, l2)?, term: PhantomData };
-            R::to_cpu_storage_owned(vec![R::dispatch(op)])
+            R::to_cpu_storage_owned(vec![dispatch(op)])
         });
         Ok((mean, Shape::from(())))
     }
@@ -60,7 +59,7 @@ impl<T: Term> CustomOp2 for Mean<T> {
         let slopes = on_floats!(T::NAME, x.dtype(), R => {
             let [x_values, y_values, grad] = all.each_ref().map(Locked::values);
             let op = Slopes::<R, T> { x: x_values?, y: y_values?, grad: grad?[0], term: PhantomData };
-            shaped_as(x, R::dispatch(op))?
+            shaped_as(x, dispatch(op))?
         });
         let of_targets = if y.track_op() { Some(slopes.neg()?) } else { None };
         Ok((Some(slopes), of_targets))
@@ -73,14 +72,11 @@ struct Terms<'a, R, T> {
     term: PhantomData<T>,
 }
 
-impl<R: Elementary, T: Term> Op<R> for Terms<'_, R, T> {
+impl<R: Elementary, T: Term> Pass for Terms<'_, R, T> {
     type Output = R;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> R
-    where
-        R: Lane<S>,
-    {
+    fn run(self) -> R {
         // Sums side by side, which a vector holds; of fixed number, so that every processor adds in one order.
         const SUMS: usize = 16;
         let mut sums = [0.; SUMS];
@@ -107,14 +103,11 @@ struct Slopes<'a, R, T> {
     term: PhantomData<T>,
 }
 
-impl<R: Elementary, T: Term> Op<R> for Slopes<'_, R, T> {
+impl<R: Elementary, T: Term> Pass for Slopes<'_, R, T> {
     type Output = Vec<R>;
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) -> Vec<R>
-    where
-        R: Lane<S>,
-    {
+    fn run(self) -> Vec<R> {
         let scale = R::lit(self.grad.to_f64() / self.x.len() as f64);
         // Not collected, which would be compiled for every processor alike.
         let mut slopes = vec![R::lit(0.); self.x.len()];

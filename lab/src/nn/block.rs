@@ -6,7 +6,7 @@
 
 use pulp::Simd;
 
-use super::Activation;
+use super::dense::Activation;
 use super::simd::{Lane, Scalar};
 
 /// Rows that pass together: few enough for the first-level cache, and their sums are added to the rest as one, which
@@ -88,7 +88,7 @@ pub(super) fn from_block<R: Scalar>(block: &[R], columns: usize, matrix: &mut [R
     }
 }
 
-/// `y = w·x` for blocks x of k and y of m features, and w transposed, `[k, m]`; `finish` says where the sums begin and how
+/// `y = w·x` for blocks x of k and y of m features, and w transposed, `[k, m]`; `epilogue` says where the sums begin and how
 /// they are written. Results beyond `rows` have no meaning.
 #[inline(always)]
 pub(super) fn product<S: Simd, R: Lane<S>>(
@@ -97,42 +97,42 @@ pub(super) fn product<S: Simd, R: Lane<S>>(
     x: &[R],
     rows: usize,
     y: &mut [R],
-    mut finish: impl Finish<S, R>,
+    mut epilogue: impl Epilogue<S, R>,
 ) {
     let m = y.len() / ROWS;
     let mut j = 0;
     while j + 4 <= m {
-        features::<S, R, 4>(simd, w, x, rows, y, j, &mut finish);
+        features::<S, R, 4>(simd, w, x, rows, y, j, &mut epilogue);
         j += 4;
     }
     while j < m {
-        features::<S, R, 1>(simd, w, x, rows, y, j, &mut finish);
+        features::<S, R, 1>(simd, w, x, rows, y, j, &mut epilogue);
         j += 1;
     }
 }
 
-/// What a product is for.
-pub(super) trait Finish<S: Simd, R: Lane<S>> {
+/// What precedes and follows the sums of a product.
+pub(super) trait Epilogue<S: Simd, R: Lane<S>> {
     /// What the sums of a feature begin with.
     fn start(&self, simd: S, feature: usize) -> R::Vector;
     /// Writes the sums of a feature to some of its rows.
-    fn finish<const V: usize>(&mut self, simd: S, feature: usize, sums: [R::Vector; V], y: &mut [R::Vector]);
+    fn write<const V: usize>(&mut self, simd: S, feature: usize, sums: [R::Vector; V], y: &mut [R::Vector]);
 }
 
 /// `y = activation(sums + bias)`
-pub(super) struct Activated<'a, R> {
+pub(super) struct Activate<'a, R> {
     pub(super) bias: &'a [R],
     pub(super) activation: Activation,
 }
 
-impl<S: Simd, R: Lane<S>> Finish<S, R> for Activated<'_, R> {
+impl<S: Simd, R: Lane<S>> Epilogue<S, R> for Activate<'_, R> {
     #[inline(always)]
     fn start(&self, simd: S, feature: usize) -> R::Vector {
         R::splat(simd, self.bias[feature])
     }
 
     #[inline(always)]
-    fn finish<const V: usize>(&mut self, simd: S, _: usize, sums: [R::Vector; V], y: &mut [R::Vector]) {
+    fn write<const V: usize>(&mut self, simd: S, _: usize, sums: [R::Vector; V], y: &mut [R::Vector]) {
         for (y, sum) in y.iter_mut().zip(sums) {
             *y = self.activation.of_lanes::<S, R>(simd, sum);
         }
@@ -141,19 +141,19 @@ impl<S: Simd, R: Lane<S>> Finish<S, R> for Activated<'_, R> {
 
 /// Replaces results y of an activation by the gradient of its argument, where the sums are that of y, and adds it up for
 /// each feature, lane by lane; without totals it is not added up.
-pub(super) struct Passed<'a, V> {
+pub(super) struct Backward<'a, V> {
     pub(super) activation: Activation,
     pub(super) totals: &'a mut [V],
 }
 
-impl<S: Simd, R: Lane<S>> Finish<S, R> for Passed<'_, R::Vector> {
+impl<S: Simd, R: Lane<S>> Epilogue<S, R> for Backward<'_, R::Vector> {
     #[inline(always)]
     fn start(&self, simd: S, _: usize) -> R::Vector {
         R::splat(simd, R::lit(0.))
     }
 
     #[inline(always)]
-    fn finish<const V: usize>(&mut self, simd: S, feature: usize, sums: [R::Vector; V], y: &mut [R::Vector]) {
+    fn write<const V: usize>(&mut self, simd: S, feature: usize, sums: [R::Vector; V], y: &mut [R::Vector]) {
         let mut all = R::splat(simd, R::lit(0.));
         for (y, sum) in y.iter_mut().zip(sums) {
             *y = self.activation.grad_of_lanes::<S, R>(simd, *y, sum);
@@ -174,15 +174,15 @@ fn features<S: Simd, R: Lane<S>, const J: usize>(
     rows: usize,
     y: &mut [R],
     j: usize,
-    finish: &mut impl Finish<S, R>,
+    epilogue: &mut impl Epilogue<S, R>,
 ) {
     let mut at = 0;
     while at < rows {
         if S::REGISTER_COUNT > 16 && at + 2 * R::LANES < rows && ROWS.is_multiple_of(4 * R::LANES) {
-            tile::<S, R, J, 4>(simd, w, x, y, [j, at], finish);
+            tile::<S, R, J, 4>(simd, w, x, y, [j, at], epilogue);
             at += 4 * R::LANES;
         } else {
-            tile::<S, R, J, 2>(simd, w, x, y, [j, at], finish);
+            tile::<S, R, J, 2>(simd, w, x, y, [j, at], epilogue);
             at += 2 * R::LANES;
         }
     }
@@ -196,12 +196,12 @@ fn tile<S: Simd, R: Lane<S>, const J: usize, const V: usize>(
     x: &[R],
     y: &mut [R],
     [j, at]: [usize; 2],
-    finish: &mut impl Finish<S, R>,
+    epilogue: &mut impl Epilogue<S, R>,
 ) {
     let m = y.len() / ROWS;
     let mut sums = [[R::splat(simd, R::lit(0.)); V]; J];
     for (of, sums) in sums.iter_mut().enumerate() {
-        *sums = [finish.start(simd, j + of); V];
+        *sums = [epilogue.start(simd, j + of); V];
     }
     for i in 0..x.len() / ROWS {
         let x = &R::vectors(&x[i * ROWS + at..][..V * R::LANES])[..V];
@@ -214,7 +214,7 @@ fn tile<S: Simd, R: Lane<S>, const J: usize, const V: usize>(
     }
     for (of, sums) in sums.into_iter().enumerate() {
         let y = R::vectors_mut(&mut y[(j + of) * ROWS + at..][..V * R::LANES]);
-        finish.finish(simd, j + of, sums, &mut y[..V]);
+        epilogue.write(simd, j + of, sums, &mut y[..V]);
     }
 }
 
@@ -328,7 +328,7 @@ mod tests {
             to_block(a, k, &mut x);
             to_block(d, m, &mut z);
             let activation = Activation::Relu;
-            product(simd, b, &x, n, &mut y, Activated { bias, activation });
+            product(simd, b, &x, n, &mut y, Activate { bias, activation });
             let mut c = vec![0.; n * m];
             from_block(&y, m, &mut c);
             let zero = <f64 as Lane<S>>::splat(simd, 0.);
@@ -336,7 +336,7 @@ mod tests {
             add_inner_products::<S, f64>(simd, &x, &z, n, &mut inner);
             add_activation_grad::<S, f64>(simd, &y, activation, &mut z, &mut sums);
             let transposed = transpose(b, m);
-            product(simd, &transposed, &z, n, &mut x, Passed { activation, totals: &mut sums_of_x });
+            product(simd, &transposed, &z, n, &mut x, Backward { activation, totals: &mut sums_of_x });
             let mut x_passed = vec![0.; n * k];
             from_block(&x, k, &mut x_passed);
             let mut passed = vec![0.; n * m];

@@ -1,10 +1,12 @@
-//! Layers and losses next to Candle's, and their gradients next to finite differences.
+//! Layers and losses compared with Candle's, and their gradients with finite differences.
 
+#[path = "../../tests/common/mod.rs"]
 mod common;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Linear, Module, loss, seq};
-use candle_optim::nn::{Activation, Dense, Mlp, bce_with_logits, cross_entropy, mse};
+use candle_optim::nn::{bce_with_logits, cross_entropy, mse};
+use candle_optim_lab::nn::{Activation, Dense, Mlp};
 use common::{floats, largest, normals, spec};
 
 type Loss<'a> = &'a dyn Fn() -> Result<Tensor>;

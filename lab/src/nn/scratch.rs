@@ -1,25 +1,24 @@
-//! Memory for the numbers that an operation needs on its way, cut from one piece.
+//! Scratch memory of an operation, cut from one piece.
 
 use super::simd::Scalar;
 
 /// Bytes of a cache line: a register that lies across two takes twice the time.
 const LINE: usize = 64;
 
-/// Bytes that a thread keeps at most from one operation to the next.
-const KEPT: usize = 1 << 20;
+/// The most bytes that a thread retains from one operation to the next.
+const RETAINED: usize = 1 << 20;
 
-/// A thread's memory, with whatever numbers its last operation left in it: to clear it takes as long as a layer of a small
-/// network.
-pub(super) struct Memory<R: Scalar>(Vec<R>);
+/// A thread's memory, not cleared: clearing takes as long as a layer of a small network.
+pub(super) struct Scratch<R: Scalar>(Vec<R>);
 
-impl<R: Scalar> Memory<R> {
+impl<R: Scalar> Scratch<R> {
     /// Memory for `pieces` of `n` numbers in all.
     #[inline(always)]
     pub(super) fn new(n: usize, pieces: usize) -> Self {
-        let mut memory = R::memory().try_with(|memory| memory.take()).unwrap_or_default();
-        let room = n + (pieces + 1) * LINE / size_of::<R>();
-        if memory.len() < room {
-            memory.resize(room, R::lit(0.));
+        let mut memory = R::scratch().try_with(|scratch| scratch.take()).unwrap_or_default();
+        let size = n + (pieces + 1) * LINE / size_of::<R>();
+        if memory.len() < size {
+            memory.resize(size, R::lit(0.));
         }
         Self(memory)
     }
@@ -31,21 +30,21 @@ impl<R: Scalar> Memory<R> {
     }
 }
 
-impl<R: Scalar> Drop for Memory<R> {
+impl<R: Scalar> Drop for Scratch<R> {
     #[inline(always)]
     fn drop(&mut self) {
-        if self.0.len() * size_of::<R>() <= KEPT {
+        if self.0.len() * size_of::<R>() <= RETAINED {
             // Fails only where the thread ends, and its memory with it.
-            let _ = R::memory().try_with(|memory| memory.set(std::mem::take(&mut self.0)));
+            let _ = R::scratch().try_with(|scratch| scratch.set(std::mem::take(&mut self.0)));
         }
     }
 }
 
-/// What of the memory has not been taken.
+/// The memory that is not yet taken.
 pub(super) struct Pieces<'m, R>(&'m mut [R]);
 
 impl<'m, R> Pieces<'m, R> {
-    /// Memory for `n` numbers, from the beginning of a cache line on.
+    /// Memory for `n` numbers, aligned to a cache line.
     #[inline(always)]
     pub(super) fn take(&mut self, n: usize) -> &'m mut [R] {
         let (first, rest) = std::mem::take(&mut self.0).split_at_mut(n.next_multiple_of(LINE / size_of::<R>()));

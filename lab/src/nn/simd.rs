@@ -7,7 +7,8 @@ use std::thread::LocalKey;
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::real::Real;
+use candle_core::CpuStorage;
+use candle_optim::prelude::Real;
 
 /// A number of which a vector register of the instruction set `S` holds several.
 pub(super) trait Lane<S: Simd>: Scalar {
@@ -41,8 +42,10 @@ pub(super) trait Lane<S: Simd>: Scalar {
 pub(super) trait Scalar: Real + candle_core::WithDType {
     /// Runs `op` with the widest vectors the processor has.
     fn dispatch<O: Op<Self>>(op: O) -> O::Output;
-    /// What [`Memory`](super::memory::Memory) keeps on each thread.
-    fn memory() -> &'static LocalKey<Cell<Vec<Self>>>;
+    /// The storage as a mutable slice; none if it is of another type.
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+    /// What [`Scratch`](super::scratch::Scratch) retains on each thread.
+    fn scratch() -> &'static LocalKey<Cell<Vec<Self>>>;
 }
 
 /// An operation on slices of `R`. `run` and all it calls must be `#[inline(always)]`: only then are they compiled for `S`.
@@ -56,11 +59,11 @@ pub(super) trait Op<R: Scalar> {
 }
 
 macro_rules! lane {
-    (
-        $float:ty, $vector:ident, $lanes:ident,
-        $splat:ident, $load:ident, $store:ident, $whole:ident, $whole_mut:ident, $add:ident, $mul_add:ident, $max:ident,
-        $at_most:ident, $select:ident, $total:ident
-    ) => {
+    ($float:ty, $Variant:ident, $vector:ident, $lanes:ident {
+        splat: $splat:ident, load: $load:ident, store: $store:ident, vectors: $whole:ident, vectors_mut: $whole_mut:ident,
+        add: $add:ident, mul_add: $mul_add:ident, max: $max:ident, at_most: $at_most:ident, select: $select:ident,
+        total: $total:ident $(,)?
+    }) => {
         impl<S: Simd> Lane<S> for $float {
             type Vector = S::$vector;
             const LANES: usize = S::$lanes;
@@ -137,44 +140,52 @@ macro_rules! lane {
                 Arch::new().dispatch(Dispatch(op))
             }
 
-            fn memory() -> &'static LocalKey<Cell<Vec<Self>>> {
+            fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                if let CpuStorage::$Variant(values) = storage { Some(values) } else { None }
+            }
+
+            fn scratch() -> &'static LocalKey<Cell<Vec<Self>>> {
                 thread_local! {
-                    static MEMORY: Cell<Vec<$float>> = const { Cell::new(vec![]) };
+                    static SCRATCH: Cell<Vec<$float>> = const { Cell::new(vec![]) };
                 }
-                &MEMORY
+                &SCRATCH
             }
         }
     };
 }
 lane!(
     f32,
+    F32,
     f32s,
-    F32_LANES,
-    splat_f32s,
-    partial_load_f32s,
-    partial_store_f32s,
-    as_simd_f32s,
-    as_mut_simd_f32s,
-    add_f32s,
-    mul_add_e_f32s,
-    max_f32s,
-    less_than_or_equal_f32s,
-    select_f32s,
-    reduce_sum_f32s
+    F32_LANES {
+        splat: splat_f32s,
+        load: partial_load_f32s,
+        store: partial_store_f32s,
+        vectors: as_simd_f32s,
+        vectors_mut: as_mut_simd_f32s,
+        add: add_f32s,
+        mul_add: mul_add_e_f32s,
+        max: max_f32s,
+        at_most: less_than_or_equal_f32s,
+        select: select_f32s,
+        total: reduce_sum_f32s,
+    }
 );
 lane!(
     f64,
+    F64,
     f64s,
-    F64_LANES,
-    splat_f64s,
-    partial_load_f64s,
-    partial_store_f64s,
-    as_simd_f64s,
-    as_mut_simd_f64s,
-    add_f64s,
-    mul_add_e_f64s,
-    max_f64s,
-    less_than_or_equal_f64s,
-    select_f64s,
-    reduce_sum_f64s
+    F64_LANES {
+        splat: splat_f64s,
+        load: partial_load_f64s,
+        store: partial_store_f64s,
+        vectors: as_simd_f64s,
+        vectors_mut: as_mut_simd_f64s,
+        add: add_f64s,
+        mul_add: mul_add_e_f64s,
+        max: max_f64s,
+        at_most: less_than_or_equal_f64s,
+        select: select_f64s,
+        total: reduce_sum_f64s,
+    }
 );

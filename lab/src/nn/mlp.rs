@@ -9,20 +9,23 @@ use candle_nn::Module;
 use pulp::Simd;
 
 use super::block::{
-    Activated, Passed, ROWS, add_activation_grad, add_inner_products, from_block, product, to_block, transpose_to,
+    Activate, Backward as BackwardEpilogue, ROWS, add_activation_grad, add_inner_products, from_block, product,
+    to_block, transpose_to,
 };
 use super::dense::is_large;
-use super::memory::{Memory, Pieces};
+use super::scratch::{Pieces, Scratch};
 use super::simd::{Lane, Op, Scalar};
-use super::{Activation, Dense, contents, contiguous, locked, on_floats, shaped_as};
+use super::{Activation, Dense};
+use candle_optim::nn::cpu::{contents, contiguous, locked, shaped_as};
+use candle_optim::on_floats;
 
 /// A multi-layer perceptron: fully connected layers, each of the results of the one before.
 ///
 /// Takes inputs `[rows, inputs]` of the first layer to `[rows, outputs]` of the last, as a [`candle_nn::Sequential`] of
 /// the layers does. On the CPU and with small layers it is one operation, which takes some rows at a time through all
-/// layers while they stay in the first-level cache. Nothing between the layers is kept: the backward pass computes it
-/// again, which costs about as much as to write and read it. Each thread that has computed it keeps the memory for it, at
-/// most 1 MiB for each type of numbers.
+/// layers while they stay in the first-level cache. The backward pass computes the results between the layers again, which
+/// costs about as much as to write and read them. Each thread retains at most 1 MiB of memory for them, for each type of
+/// numbers.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     layers: Vec<Dense>,
@@ -253,9 +256,9 @@ struct Layer<'a, R> {
 impl<'a, R: Scalar> Network<'a, R> {
     /// Memory for what [`layers`](Self::layers) and [`blocks`](Self::blocks) take, and for `more` pieces of `n` in all.
     #[inline(always)]
-    fn memory(&self, n: usize, more: usize) -> Memory<R> {
+    fn scratch(&self, n: usize, more: usize) -> Scratch<R> {
         let features = self.sizes.iter().fold(self.inputs(), |sum, size| sum + size.outputs);
-        Memory::new(self.elements() + features * ROWS + n, 2 * self.sizes.len() + 1 + more)
+        Scratch::new(self.elements() + features * ROWS + n, 2 * self.sizes.len() + 1 + more)
     }
 
     /// The layers, with their transposes.
@@ -311,7 +314,7 @@ fn pass<S: Simd, R: Lane<S>>(simd: S, layers: &[Layer<R>], x: &[R], inputs: usiz
     for (i, layer) in layers.iter().enumerate() {
         let (before, after) = blocks.split_at_mut(i + 1);
         let &Layer { transposed, bias, activation, .. } = layer;
-        product(simd, transposed, before[i], x.len() / inputs, after[0], Activated { bias, activation });
+        product(simd, transposed, before[i], x.len() / inputs, after[0], Activate { bias, activation });
     }
 }
 
@@ -327,7 +330,7 @@ impl<R: Scalar> Op<R> for Forward<'_, R> {
     {
         let network = self.0;
         let (inputs, outputs) = (network.inputs(), network.outputs());
-        let mut memory = network.memory(0, 0);
+        let mut memory = network.scratch(0, 0);
         let mut memory = memory.pieces();
         let (layers, mut blocks) = (network.layers(&mut memory), network.blocks(&mut memory));
         let mut y = zeros(network.rows * outputs);
@@ -358,7 +361,7 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
         let Self { network, grad, needs_x } = self;
         let (inputs, outputs) = (network.inputs(), network.outputs());
         let lanes = network.elements() * R::LANES;
-        let mut memory = network.memory(outputs * ROWS + lanes, 2);
+        let mut memory = network.scratch(outputs * ROWS + lanes, 2);
         let mut memory = memory.pieces();
         let (layers, mut blocks) = (network.layers(&mut memory), network.blocks(&mut memory));
         let gradient = memory.take(outputs * ROWS);
@@ -389,9 +392,9 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
                     let totals;
                     (rest, totals) = rest.split_at_mut(rest.len() - layers[i - 1].bias.len());
                     let activation = layers[i - 1].activation;
-                    product(simd, layer.weight, of_y, rows, x, Passed { activation, totals });
+                    product(simd, layer.weight, of_y, rows, x, BackwardEpilogue { activation, totals });
                 } else if needs_x {
-                    let passed = Passed { activation: Activation::Identity, totals: &mut [] };
+                    let passed = BackwardEpilogue { activation: Activation::Identity, totals: &mut [] };
                     product(simd, layer.weight, of_y, rows, x, passed);
                 }
                 of_y = x;

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use super::block::{ROWS, transpose};
 use super::product::{add_column_sums, add_transposed_product, narrow_product, product};
 use super::simd::{Lane, Op, Scalar};
-use super::{contents, contiguous, locked, on_floats, shaped_as, widen_half};
-use crate::memory::Element;
+use candle_optim::nn::cpu::{contents, contiguous, locked, shaped_as, widen_half};
+use candle_optim::on_floats;
 
 /// What a layer does to its sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl CustomOp3 for Layer {
             let b = contents::<R>(s3, l3)?;
             if is_large(rows, inputs * outputs) {
                 let mut y = s1.matmul(s2, (1, rows, outputs, inputs), l1, &l2.transpose(0, 1)?)?;
-                finish::<R>(&mut y, b, self.0);
+                activate::<R>(&mut y, b, self.0);
                 y
             } else {
                 let (x, w) = (contents(s1, l1)?, contents(s2, l2)?);
@@ -191,11 +191,11 @@ impl CustomOp3 for Layer {
     }
 }
 
-/// Elements that one thread takes at a time where large layers are finished.
+/// Elements that one thread takes at a time of a large layer.
 const GRAIN: usize = 1 << 15;
 
 /// `y = activation(y + b)`, row by row.
-fn finish<R: Scalar + Element>(y: &mut CpuStorage, b: &[R], activation: Activation) {
+fn activate<R: Scalar>(y: &mut CpuStorage, b: &[R], activation: Activation) {
     let Some(y) = R::slice_mut(y) else { return };
     y.par_chunks_mut(GRAIN.next_multiple_of(b.len().max(1))).for_each(|rows| {
         for row in rows.chunks_exact_mut(b.len()) {
@@ -323,8 +323,20 @@ impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::tests::assert_same;
     use candle_core::Device;
+
+    /// That two results are the same, and their gradients with respect to `vars`.
+    fn assert_same(a: &Tensor, b: &Tensor, vars: &[&Var]) -> Result<()> {
+        let close = |a: &Tensor, b: &Tensor| -> Result<bool> {
+            Ok(a.shape() == b.shape() && (a - b)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-12)
+        };
+        assert!(close(a, b)?);
+        let (of_a, of_b) = (a.backward()?, b.backward()?);
+        for var in vars {
+            assert!(close(of_a.get(var).unwrap(), of_b.get(var).unwrap())?);
+        }
+        Ok(())
+    }
 
     #[test]
     fn the_form_for_other_devices_is_the_same_layer() -> Result<()> {
