@@ -68,7 +68,7 @@ impl Optim {
         Ok(Self { groups, steps: 0, clip: None, skip_non_finite: false, unnamed: false, has_eval, on_host })
     }
 
-    /// Schedules the learning rate of each group.
+    /// Schedules the learning rate of each group, in place of a schedule of its own.
     pub fn schedule(mut self, schedule: impl Schedule) -> Self {
         let schedule: Arc<dyn Schedule> = Arc::new(schedule);
         self.groups.iter_mut().for_each(|group| group.add_schedule("lr", schedule.clone()));

@@ -11,6 +11,7 @@ use crate::optim::Optim;
 
 /// Restores the variables when it is dropped. The optimizer cannot step before that.
 #[derive(Debug)]
+#[must_use = "the weights are swapped back when it is dropped"]
 pub struct Swapped<'a> {
     kept: Vec<(Var, Tensor)>,
     optim: PhantomData<&'a mut Optim>,
