@@ -235,14 +235,14 @@ pub(crate) struct Class {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Found {
     /// A gradient that does not fit its variable.
-    pub(crate) misfit: bool,
+    pub(crate) mismatch: bool,
     /// A variable that has a gradient and had none in the last step, or the other way round.
     pub(crate) change: bool,
 }
 
 impl Found {
     pub(crate) fn or(self, other: Self) -> Self {
-        Self { misfit: self.misfit | other.misfit, change: self.change | other.change }
+        Self { mismatch: self.mismatch | other.mismatch, change: self.change | other.change }
     }
 }
 
@@ -260,7 +260,7 @@ impl Slot {
         let found = grads.get(var);
         *grad = found.filter(|grad| fits(var, grad)).cloned();
         let had = std::mem::replace(has_grad, found.is_some());
-        Found { misfit: found.is_some() != grad.is_some(), change: had != *has_grad }
+        Found { mismatch: found.is_some() != grad.is_some(), change: had != *has_grad }
     }
 
     pub(crate) fn check_grad(&self, grads: &GradStore) -> Result<()> {

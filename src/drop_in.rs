@@ -53,7 +53,7 @@ impl<P: Algorithm> DropIn<P> {
     /// Sets the hyperparameters.
     ///
     /// # Errors
-    /// A value is out of range, or would change which state is kept. Nothing changes then.
+    /// A value is out of range, or would change which state exists. Nothing changes then.
     pub fn set_params(&mut self, params: P) -> Result<()> {
         self.optim.groups[0].replace(0, Box::new(params))
     }

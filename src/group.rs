@@ -277,7 +277,7 @@ impl Group {
         if found.change {
             self.classes.clear();
         }
-        if found.misfit { self.slots.iter().try_for_each(|slot| slot.check_grad(grads)) } else { Ok(()) }
+        if found.mismatch { self.slots.iter().try_for_each(|slot| slot.check_grad(grads)) } else { Ok(()) }
     }
 
     /// Ends a step: undoes its count unless it was `taken`, and lets go of the gradients, which hold the graph of the forward

@@ -256,7 +256,7 @@ impl Optim {
     /// Sets a hyperparameter, or the base of its schedule.
     ///
     /// # Errors
-    /// The value is not allowed, or would change which state is kept. Nothing changes then.
+    /// The value is not allowed, or would change which state exists. Nothing changes then.
     pub fn set(&mut self, group: usize, key: &str, value: impl Into<Value>) -> Result<()> {
         self.group(group)?;
         self.groups[group].set(key, value.into())

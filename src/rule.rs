@@ -95,7 +95,7 @@ pub trait Parts<R: Real>: Copy + Send + Sync + 'static {
     fn has_norms(&self) -> bool;
     /// The rule with these sums over the tensor.
     fn with_norms(&self, sums: Self::Norms) -> Self;
-    /// The names of the state that the flags keep.
+    /// The names of the state that exists under the flags.
     fn state_names(&self) -> Vec<&'static str>;
     /// These as bits.
     fn state_mask(&self) -> u32;

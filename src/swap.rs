@@ -13,7 +13,7 @@ use crate::optim::Optim;
 #[derive(Debug)]
 #[must_use = "the weights are swapped back when it is dropped"]
 pub struct Swapped<'a> {
-    kept: Vec<(Var, Tensor)>,
+    saved: Vec<(Var, Tensor)>,
     optim: PhantomData<&'a mut Optim>,
 }
 
@@ -28,7 +28,7 @@ impl Optim {
     /// # Errors
     /// An error of Candle. The variables are then as before.
     pub fn eval(&mut self) -> Result<Swapped<'_>> {
-        let mut swapped = Swapped { kept: vec![], optim: PhantomData };
+        let mut swapped = Swapped { saved: vec![], optim: PhantomData };
         for Group { slots, method, .. } in self.groups.iter().filter(|_| self.has_eval) {
             for slot in slots.iter().filter(|slot| slot.started) {
                 // On the host, where it rounds as the engine does, whatever the device. It is a copy: a step sets the variable.
@@ -51,7 +51,7 @@ impl Optim {
     /// # Errors
     /// An error of `value`, or a value that does not fit. The variables are then as before.
     pub fn swap(&mut self, mut value: impl FnMut(&Slot) -> candle_core::Result<Option<Tensor>>) -> Result<Swapped<'_>> {
-        let mut swapped = Swapped { kept: vec![], optim: PhantomData };
+        let mut swapped = Swapped { saved: vec![], optim: PhantomData };
         for slot in self.slots() {
             value(slot)?.map_or(Ok(()), |value| swapped.put(slot, &value))?;
         }
@@ -61,14 +61,14 @@ impl Optim {
 
 impl Swapped<'_> {
     fn put(&mut self, slot: &Slot, value: &Tensor) -> candle_core::Result<()> {
-        self.kept.push((slot.var.clone(), slot.var.as_detached_tensor().copy()?));
+        self.saved.push((slot.var.clone(), slot.var.as_detached_tensor().copy()?));
         slot.set(value)
     }
 }
 
 impl Drop for Swapped<'_> {
     fn drop(&mut self) {
-        let done = self.kept.drain(..).try_for_each(|(var, value)| var.set(&value));
+        let done = self.saved.drain(..).try_for_each(|(var, value)| var.set(&value));
         assert!(done.is_ok() || std::thread::panicking(), "the weights could not be put back: {done:?}");
     }
 }

@@ -80,7 +80,7 @@ pub struct TrainArgs {
     /// Radius of the inner circle, where the outer one's is 1
     #[arg(long, default_value = "0.8", value_parser = radius, allow_hyphen_values = true)]
     pub factor: f64,
-    /// Share of the rows that are kept for testing
+    /// Share of the rows that are set aside for testing
     #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = share, allow_hyphen_values = true)]
     pub test_size: f64,
     /// Widths of the hidden layers
@@ -91,8 +91,8 @@ pub struct TrainArgs {
     pub dtype: Precision,
     /// Where to train: cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "cpu")]
-    pub device: Place,
-    /// A CSV file in place of the circles: numbers, and a column of classes
+    pub device: DeviceName,
+    /// A CSV file instead of the circles: numbers, and a column of classes
     #[arg(long, value_name = "FILE", conflicts_with_all = ["samples", "noise", "factor"])]
     pub data: Option<PathBuf>,
     /// The column of classes in the file
@@ -169,7 +169,7 @@ pub struct BenchArgs {
     pub state_dtype: Option<Precision>,
     /// Where to step: cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "cpu")]
-    pub device: Place,
+    pub device: DeviceName,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -232,7 +232,7 @@ fn state_type(text: &str) -> Result<Precision, Error> {
 
 /// A device as it is named on the command line.
 #[derive(Clone, Copy, Debug)]
-pub enum Place {
+pub enum DeviceName {
     /// The processor.
     Cpu,
     /// An NVIDIA GPU, by number.
@@ -241,7 +241,7 @@ pub enum Place {
     Metal,
 }
 
-impl FromStr for Place {
+impl FromStr for DeviceName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
@@ -256,7 +256,7 @@ impl FromStr for Place {
     }
 }
 
-impl Place {
+impl DeviceName {
     /// Opens the device.
     ///
     /// # Errors

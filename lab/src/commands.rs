@@ -129,7 +129,7 @@ fn perform(experiments: &[&dyn Experiment], args: &OutputArgs) -> Result<()> {
         reports.push(findings.report);
     }
     progress.finish_and_clear();
-    // A summary tells of a training; a minimization alone leaves an earlier one in its place.
+    // A summary describes a training. A minimization alone leaves an earlier summary as it is.
     if summary.contains_key(TRAIN) {
         output.stage(SUMMARY, &serde_json::to_vec_pretty(&summary)?)?;
     }

@@ -1,4 +1,4 @@
-//! Test functions in place of a network: the path of each optimizer, step by step.
+//! Test functions instead of a network: the path of each optimizer, step by step.
 
 use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor, Var};
@@ -6,7 +6,7 @@ use candle_optim::{Error, Spec};
 
 use super::optimizer::Stepper;
 
-/// A function of one or more numbers, with the place where it is usually started.
+/// A function of one or more numbers, with its usual starting point.
 #[derive(Debug)]
 pub struct Function {
     /// Name on the command line.

@@ -285,8 +285,8 @@ fn legend_font(zoom: u32) -> FontDesc<'static> {
 impl Curve {
     /// Whether `other`, drawn on top, would hide this curve: it is then drawn wider, to show on both sides.
     fn is_covered_by(&self, other: &Self, scale: Scale) -> bool {
-        let apart = |(a, b): (&[f64; 3], &[f64; 3])| (a[1] - b[1]).abs() > 0.01 * (scale.to - scale.from);
-        self.points.len() == other.points.len() && !self.points.iter().zip(&other.points).any(apart)
+        let differ = |(a, b): (&[f64; 3], &[f64; 3])| (a[1] - b[1]).abs() > 0.01 * (scale.to - scale.from);
+        self.points.len() == other.points.len() && !self.points.iter().zip(&other.points).any(differ)
     }
 
     fn style(&self, zoom: u32) -> ShapeStyle {

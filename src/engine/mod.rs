@@ -25,7 +25,7 @@ use crate::algorithm::{Algorithm, Class, Kernel, Slot, Slots, State, stored, sum
 use crate::clock::{Clock, Span};
 use crate::error::{Error, Result};
 #[cfg(feature = "cuda")]
-use crate::memory::Place;
+use crate::memory::Backend;
 use crate::memory::{SlotState, StateBuffer, state_dtypes};
 use crate::rule::{Elementwise, Fields, Parts};
 
@@ -72,7 +72,7 @@ impl<E: Elementwise> Kernel for E {
         let Some(SlotState::View(view)) = slot.state.get(position) else { return Ok(()) };
         let view = view.clone();
         #[cfg(feature = "cuda")]
-        if slot.hot.lock.place == Place::Cuda {
+        if slot.hot.lock.backend == Backend::Cuda {
             return Ok(cuda::init(slot, &view, &k)?);
         }
         Ok(view.buffer.with(&mut |mut parts| {

@@ -41,7 +41,7 @@ pub(crate) fn reserve(
             portions.push(Portion { slots: slots..slots, elements: elements..elements });
         }
         if let Some(last) = portions.last_mut() {
-            (last.slots.end, last.elements.end) = (at + 1, elements + StateView::room(lock.len));
+            (last.slots.end, last.elements.end) = (at + 1, elements + StateView::padded_len(lock.len));
         }
     }
     let mut buffers = vec![];

@@ -33,30 +33,31 @@ pub(crate) struct VarLock {
     first: Tensor,
     pub(crate) dtype: DType,
     pub(crate) len: usize,
-    pub(crate) place: Place,
+    pub(crate) backend: Backend,
 }
 
-/// Where a variable lies.
+/// Who steps a variable.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Place {
+pub(crate) enum Backend {
+    /// The CPU.
     Host,
-    /// A GPU for which the engine has kernels.
+    /// A kernel on a GPU.
     Cuda,
-    /// Any other device: a step copies to the host and back.
-    Elsewhere,
+    /// The CPU, for any other device: a step copies to the host and back.
+    Other,
 }
 
 impl VarLock {
     pub(crate) fn new(tensor: &Tensor) -> Self {
         // All variables are contiguous: `Var` makes them so.
         let first = (0..tensor.rank()).try_fold(tensor.detach(), |part, _| part.get(0));
-        let place = match tensor.device() {
-            Device::Cpu => Place::Host,
-            Device::Cuda(_) if cfg!(feature = "cuda") => Place::Cuda,
-            _ => Place::Elsewhere,
+        let backend = match tensor.device() {
+            Device::Cpu => Backend::Host,
+            Device::Cuda(_) if cfg!(feature = "cuda") => Backend::Cuda,
+            _ => Backend::Other,
         };
         let first = first.unwrap_or_else(|_| tensor.detach());
-        Self { first, dtype: tensor.dtype(), len: tensor.elem_count(), place }
+        Self { first, dtype: tensor.dtype(), len: tensor.elem_count(), backend }
     }
 
     /// Calls `f` with the elements of the variable, mutable, and of its gradient, which is empty if there is none. Memory
@@ -67,7 +68,7 @@ impl VarLock {
         grad: Option<&Tensor>,
         f: impl FnOnce(&mut [E], &[E]),
     ) -> Result<()> {
-        if self.place == Place::Host {
+        if self.backend == Backend::Host {
             return self.with_host(grad, f);
         }
         let host = var.to_device(&Device::Cpu)?;

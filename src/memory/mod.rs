@@ -18,7 +18,7 @@ pub(crate) use cuda::CudaAccess;
 #[cfg(feature = "cuda")]
 pub(crate) use lock::Access;
 #[cfg(feature = "cuda")]
-pub(crate) use lock::Place;
+pub(crate) use lock::Backend;
 pub(crate) use lock::{Element, VarLock};
 #[cfg(test)]
 pub(crate) use rounding::mix;

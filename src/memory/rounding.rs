@@ -77,17 +77,17 @@ mod tests {
     fn state_is_rounded_to_a_neighbor_and_right_on_average() {
         let x = 1. + 0.3 / 128.;
         let numbers = vec![x; 100_000];
-        let mut kept = vec![bf16::ZERO; numbers.len()];
-        narrow_at_random(&numbers, &mut kept, Noise { step: 3, name: 1, from: 7 });
+        let mut rounded = vec![bf16::ZERO; numbers.len()];
+        narrow_at_random(&numbers, &mut rounded, Noise { step: 3, name: 1, from: 7 });
         let (low, high) = (bf16::from_f32(1.), bf16::from_f32(1. + 1. / 128.));
-        assert!(kept.iter().all(|kept| [low, high].contains(kept)));
-        let up = kept.iter().filter(|&&kept| kept == high).count() as f64 / numbers.len() as f64;
+        assert!(rounded.iter().all(|x| [low, high].contains(x)));
+        let up = rounded.iter().filter(|&&x| x == high).count() as f64 / numbers.len() as f64;
         assert!((up - 0.3).abs() < 0.01, "{up}");
-        // Exact numbers, infinity and NaN are kept.
+        // Exact numbers, infinity and NaN stay.
         let numbers = [1.5, 0., f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
-        let mut kept = [bf16::ZERO; 5];
-        narrow_at_random(&numbers, &mut kept, Noise { step: 1, name: 0, from: 0 });
-        assert_eq!(kept.map(bf16::to_f32)[..4], numbers[..4]);
-        assert!(kept[4].is_nan());
+        let mut rounded = [bf16::ZERO; 5];
+        narrow_at_random(&numbers, &mut rounded, Noise { step: 1, name: 0, from: 0 });
+        assert_eq!(rounded.map(bf16::to_f32)[..4], numbers[..4]);
+        assert!(rounded[4].is_nan());
     }
 }

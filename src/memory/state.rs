@@ -175,7 +175,7 @@ pub(crate) struct StateView {
 
 impl StateView {
     /// The elements that a variable takes of a buffer.
-    pub(crate) fn room(len: usize) -> usize {
+    pub(crate) fn padded_len(len: usize) -> usize {
         len.next_multiple_of(ALIGNED)
     }
 

@@ -1,7 +1,7 @@
 //! L-BFGS: Newton's direction, from the last steps and how the gradient changed along them.
 //!
 //! ```text
-//! s = t·d, y = g - g'              the newest `history_size` pairs, kept where ⟨s, y⟩ > 10⁻¹⁰
+//! s = t·d, y = g - g'              the newest `history_size` pairs where ⟨s, y⟩ > 10⁻¹⁰
 //! d = -H·g                         H from the pairs, by two loops
 //! p ← p + t·d                      t = lr, at first min(1, 1/‖g‖₁)·lr, or by a strong Wolfe line search
 //! ```
@@ -88,7 +88,7 @@ impl Algorithm for ParamsLbfgs {
             if searches {
                 let start = Point { t: 0., loss, slope, g: g.clone() };
                 let mut at = |t: f64| {
-                    place(vars, &(&x + (&d * t)?)?)?;
+                    set_all(vars, &(&x + (&d * t)?)?)?;
                     let loss = number(&vars.evaluate()?)?;
                     let g = row(vars, |slot| slot.grad())?;
                     Ok(Point { t, loss, slope: dot(&g, &d)?, g })
@@ -97,7 +97,7 @@ impl Algorithm for ParamsLbfgs {
                 (t, loss, g) = (end.t, end.loss, end.g);
                 evals += used;
             }
-            place(vars, &(&x + (&d * t)?)?)?;
+            set_all(vars, &(&x + (&d * t)?)?)?;
             if !searches && iteration < self.max_iter {
                 loss = number(&vars.evaluate()?)?;
                 g = row(vars, |slot| slot.grad())?;
@@ -156,7 +156,7 @@ fn row(vars: &mut Slots, of: impl Fn(&Slot) -> candle_core::Result<Tensor>) -> c
     Tensor::cat(&parts, 1)
 }
 
-fn place(vars: &mut Slots, row: &Tensor) -> candle_core::Result<()> {
+fn set_all(vars: &mut Slots, row: &Tensor) -> candle_core::Result<()> {
     let mut from = 0;
     for slot in vars.iter_mut() {
         slot.set(&row.narrow(1, from, slot.var.elem_count())?.reshape(slot.var.shape())?)?;

@@ -65,7 +65,7 @@ pub(super) fn to_block<R: Scalar>(matrix: &[R], columns: usize, block: &mut [R])
     let rows = matrix.len() / columns;
     match (columns, matrix.as_chunks::<2>()) {
         (1, _) => block[..rows].copy_from_slice(matrix),
-        // The compiler takes pairs apart in registers.
+        // The compiler splits pairs in registers.
         (2, (pairs, [])) => {
             let (first, second) = block.split_at_mut(ROWS);
             for ((first, second), &pair) in first.iter_mut().zip(second).zip(pairs) {
@@ -285,8 +285,8 @@ fn inner_tile<S: Simd, R: Lane<S>, const I: usize, const J: usize>(
     }
 }
 
-/// Takes the gradient of `y = activation(x)` to that of x, in place, for blocks, and `totals += ` that of each feature, lane
-/// by lane.
+/// Replaces the gradient of `y = activation(x)` by that of x, for blocks, and adds that of each feature to `totals`, lane by
+/// lane.
 #[inline(always)]
 pub(super) fn add_activation_grad<S: Simd, R: Lane<S>>(
     simd: S,
@@ -337,10 +337,10 @@ mod tests {
             add_activation_grad::<S, f64>(simd, &y, activation, &mut z, &mut sums);
             let transposed = transpose(b, m);
             product(simd, &transposed, &z, n, &mut x, Backward { activation, totals: &mut sums_of_x });
-            let mut x_passed = vec![0.; n * k];
-            from_block(&x, k, &mut x_passed);
-            let mut passed = vec![0.; n * m];
-            from_block(&z, m, &mut passed);
+            let mut x_masked = vec![0.; n * k];
+            from_block(&x, k, &mut x_masked);
+            let mut masked = vec![0.; n * m];
+            from_block(&z, m, &mut masked);
             let mut totals = [vec![], vec![], vec![]];
             for (totals, sums) in totals.iter_mut().zip([inner, sums, sums_of_x]) {
                 for sum in sums {
@@ -348,7 +348,7 @@ mod tests {
                 }
             }
             let [inner, sums, sums_of_x] = totals;
-            [c, passed, x_passed, inner, sums, sums_of_x]
+            [c, masked, x_masked, inner, sums, sums_of_x]
         }
     }
 
@@ -362,7 +362,7 @@ mod tests {
                     let d = numbers(n * m, 4);
                     let size = [n, k, m];
                     let all = All { a: &a, b: &b, bias: &bias, d: &d, size };
-                    let [c, passed, x_passed, inner, sums, sums_of_x] = f64::dispatch(all);
+                    let [c, masked, x_masked, inner, sums, sums_of_x] = f64::dispatch(all);
                     for (i, j) in (0..n).flat_map(|i| (0..m).map(move |j| (i, j))) {
                         let sum: f64 = bias[j] + (0..k).map(|l| a[i * k + l] * b[l * m + j]).sum::<f64>();
                         assert!(close(c[i * m + j], sum.max(0.)), "{n} {k} {m}");
@@ -374,15 +374,15 @@ mod tests {
                     for (j, &sum) in sums.iter().enumerate() {
                         let column = || (0..n).map(move |l| l * m + j);
                         let grad = |i: usize| if c[i] > 0. { d[i] } else { 0. };
-                        assert!(column().all(|i| passed[i] == grad(i)), "{n} {k} {m}");
+                        assert!(column().all(|i| masked[i] == grad(i)), "{n} {k} {m}");
                         assert!(close(sum, column().map(grad).sum()), "{n} {k} {m}");
                     }
                     for (j, &sum) in sums_of_x.iter().enumerate() {
                         let mut total = 0.;
                         for i in (0..n).map(|l| l * k + j) {
-                            let grad: f64 = (0..m).map(|l| b[j * m + l] * passed[i / k * m + l]).sum();
+                            let grad: f64 = (0..m).map(|l| b[j * m + l] * masked[i / k * m + l]).sum();
                             let grad = if a[i] > 0. { grad } else { 0. };
-                            assert!(close(x_passed[i], grad), "{n} {k} {m}");
+                            assert!(close(x_masked[i], grad), "{n} {k} {m}");
                             total += grad;
                         }
                         assert!(close(sum, total), "{n} {k} {m}");

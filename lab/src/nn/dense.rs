@@ -165,8 +165,8 @@ impl CustomOp3 for Layer {
                 let grad = match self.0 {
                     Activation::Identity => grad.clone(),
                     Activation::Relu => {
-                        let passed = y_values.par_iter().zip(grad_values).with_min_len(GRAIN);
-                        shaped_as(&grad, passed.map(|(&y, &grad)| relu_grad(y, grad)).collect())?
+                        let masked = y_values.par_iter().zip(grad_values).with_min_len(GRAIN);
+                        shaped_as(&grad, masked.map(|(&y, &grad)| relu_grad(y, grad)).collect())?
                     }
                 };
                 let b_grad = {
@@ -285,7 +285,7 @@ impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
         let zeros = |n: usize| vec![R::lit(0.); n];
         let mut x_grad = zeros(if needs_x { x.len() } else { 0 });
         let (mut w_grad, mut b_grad) = (zeros(w.len()), zeros(outputs));
-        let mut passed = zeros(if activation == Activation::Relu { ROWS * outputs } else { 0 });
+        let mut masked = zeros(if activation == Activation::Relu { ROWS * outputs } else { 0 });
         // Transposed where lanes are filled better so.
         let across = outputs > inputs;
 
@@ -298,10 +298,10 @@ impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
             let grad = match activation {
                 Activation::Identity => grad,
                 Activation::Relu => {
-                    for ((passed, &y), &grad) in passed.iter_mut().zip(y).zip(grad) {
-                        *passed = relu_grad(y, grad);
+                    for ((masked, &y), &grad) in masked.iter_mut().zip(y).zip(grad) {
+                        *masked = relu_grad(y, grad);
                     }
-                    &passed[..grad.len()]
+                    &masked[..grad.len()]
                 }
             };
             add_column_sums(simd, grad, &mut b_grad);

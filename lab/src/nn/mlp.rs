@@ -394,8 +394,8 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
                     let activation = layers[i - 1].activation;
                     product(simd, layer.weight, of_y, rows, x, BackwardEpilogue { activation, totals });
                 } else if needs_x {
-                    let passed = BackwardEpilogue { activation: Activation::Identity, totals: &mut [] };
-                    product(simd, layer.weight, of_y, rows, x, passed);
+                    let epilogue = BackwardEpilogue { activation: Activation::Identity, totals: &mut [] };
+                    product(simd, layer.weight, of_y, rows, x, epilogue);
                 }
                 of_y = x;
             }

@@ -12,7 +12,7 @@ use candle_core::{DType, Error, Result};
 use super::{ptx_cache, source};
 use crate::rule::Rule;
 
-/// What tells the kernels of a rule apart, and the device they are loaded on.
+/// What distinguishes the kernels of a rule, and the device they are loaded on.
 type Key = (TypeId, u32, DType, Vec<DType>, DeviceId);
 
 static LOADED: Mutex<Option<HashMap<Key, Kernels>>> = Mutex::new(None);

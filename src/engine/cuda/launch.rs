@@ -150,7 +150,7 @@ struct Batch<'a> {
     members: Vec<(usize, usize)>,
 }
 
-/// The variables that lie on GPUs, by what tells kernels and scalars apart. Empty ones are left out.
+/// The variables that lie on GPUs, by what distinguishes kernels and scalars. Empty ones are left out.
 fn batches<'a>(
     slots: &[Slot],
     buffers: &'a [Arc<StateBuffer>],
@@ -260,7 +260,7 @@ fn go<R: Real + DeviceRepr>(
     call.arg(launch);
     // SAFETY: the kernel takes one `Launch` by value, laid out as here, and touches nothing but what its table names: of each
     // variable and gradient `len` elements from its pointer, of each state tensor as many from `first`, and the
-    // sums, which have room for all blocks and terms. The tensors are contiguous, of that size and of the types that the kernel
+    // sums, which hold all blocks and terms. The tensors are contiguous, of that size and of the types that the kernel
     // was compiled for; variables are locked for writing and gradients for reading, and nobody else has the state; the
     // stream is that on which Candle allocates and frees them.
     unsafe { call.launch(config) }.map(drop).map_err(Error::wrap)

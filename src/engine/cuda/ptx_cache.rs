@@ -30,11 +30,11 @@ pub(super) fn write(folder: &Path, key: &str, ptx: &str) -> std::io::Result<()> 
     let draft = target.with_extension(format!("{}.tmp", std::process::id()));
     fs::create_dir_all(folder)?;
     let written = fs::write(&draft, format!("{}{}\n{ptx}", head(key), hex(ptx)));
-    let kept = written.and_then(|()| fs::rename(&draft, target));
-    if kept.is_err() {
+    let stored = written.and_then(|()| fs::rename(&draft, target));
+    if stored.is_err() {
         let _ = fs::remove_file(draft);
     }
-    kept
+    stored
 }
 
 fn path(folder: &Path, key: &str) -> PathBuf {

@@ -9,7 +9,7 @@ use crate::rule::{Fields, MAX_STATE, Parts, Rule};
 /// The scalars of a launch: the engine's one, then the rule's.
 pub(super) const MAX_SCALARS: usize = 32;
 
-/// The variables that one launch steps: as many as its argument, of at most 4 KiB, has room for.
+/// The variables that one launch steps: as many as its argument, of at most 4 KiB, holds.
 pub(super) const TENSORS: usize = 96;
 
 const NUMBERS: &str = include_str!("kernel/numbers.cu");
@@ -68,14 +68,14 @@ pub(crate) fn source<K: Rule<f64>>(k: &K, dtype: DType, state_dtypes: &[DType]) 
          {NUMBERS}\n\
          typedef {param} Param;\n\
          #define STATE(F){each_state}\n\
-         constexpr int NAMES = {room}, MAX_STATE = {MAX_STATE};\n\
+         constexpr int NAMES = {names}, MAX_STATE = {MAX_STATE};\n\
          constexpr int MAX_SCALARS = {MAX_SCALARS}, TENSORS = {TENSORS};\n\
          constexpr u32 THREADS = {LANES}, BLOCK = {BLOCK}, TOTALS = {}, NORMS = {};\n\n",
         totals.len(),
         norms.len(),
         dtype = dtype.as_str(),
         param = c_type(dtype)?,
-        room = state.len().max(1),
+        names = state.len().max(1),
     );
     text += &function("update", Part::Update);
     let init = has_init(k);
