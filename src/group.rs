@@ -294,31 +294,6 @@ impl Group {
         }
     }
 
-    /// Finds the classes of the variables, which stay the same unless some clocks stop.
-    fn classify(&mut self) {
-        // A method of whole tensors may change each clock.
-        if !self.classes.is_empty() && self.method.chain.iter().all(|algorithm| algorithm.kernel().is_some()) {
-            return;
-        }
-        let mut firsts: Vec<usize> = vec![];
-        for at in 0..self.slots.len() {
-            let (before, rest) = self.slots.split_at_mut(at);
-            let Slot { hot, clock, .. } = &mut rest[0];
-            let same = |first: &&usize| {
-                let first = &before[**first];
-                (first.hot.shape, first.hot.has_grad) == (hot.shape, hot.has_grad) && first.clock.agrees(clock)
-            };
-            // Mostly that of the variable before, or of one soon before it.
-            let class = firsts.iter().rposition(|first| same(&first)).unwrap_or_else(|| {
-                firsts.push(at);
-                firsts.len() - 1
-            });
-            hot.class = class as u32;
-        }
-        let class = |first: usize| Class { first, has_grad: self.slots[first].hot.has_grad };
-        self.classes = firsts.into_iter().map(class).collect();
-    }
-
     /// Forgets what was known of clocks and state, which others are about to set.
     pub(crate) fn forget(&mut self) {
         self.all_started = false;
@@ -371,10 +346,14 @@ impl Group {
         &mut self,
         mut loss: Option<(&Tensor, &mut dyn FnMut() -> candle_core::Result<Tensor>)>,
     ) -> Result<()> {
-        self.classify();
         let Self { slots, method, buffers, classes, .. } = self;
+        let all_kernels = method.chain.iter().all(|algorithm| algorithm.kernel().is_some());
         let last = method.chain.len() - 1;
         method.chain.iter().enumerate().try_for_each(|(position, algorithm)| {
+            // Classes stay the same until some clocks stop, but a method of whole tensors may change each clock.
+            if classes.is_empty() || !all_kernels {
+                *classes = classify(slots);
+            }
             let loss = loss.as_mut().map(|(before, compute)| (before.clone(), &mut **compute as _));
             let (buffers, is_last) = (buffers.get(position).map_or(&[][..], |all| all), position == last);
             algorithm.step(&mut Slots { all: slots, classes, buffers, is_last, maximize: method.maximize, loss })
@@ -426,6 +405,26 @@ impl Group {
         }
         Ok(())
     }
+}
+
+/// Finds the classes of the variables.
+fn classify(slots: &mut [Slot]) -> Vec<Class> {
+    let mut classes: Vec<Class> = vec![];
+    for at in 0..slots.len() {
+        let (before, rest) = slots.split_at_mut(at);
+        let Slot { hot, clock, .. } = &mut rest[0];
+        let same = |class: &Class| {
+            let first = &before[class.first];
+            (first.hot.shape, class.has_grad) == (hot.shape, hot.has_grad) && first.clock.agrees(clock)
+        };
+        // Mostly that of the variable before, or of one soon before it.
+        let class = classes.iter().rposition(same).unwrap_or_else(|| {
+            classes.push(Class { first: at, has_grad: hot.has_grad });
+            classes.len() - 1
+        });
+        hot.class = class as u32;
+    }
+    classes
 }
 
 /// Sets the first state of a variable, whose memory is reserved.

@@ -589,6 +589,44 @@ mod asked {
     }
 }
 
+mod counting {
+    use candle_optim::prelude::*;
+
+    hyper! { pub struct ParamsCounting for "counting" {
+        lr: f64 = 0.1, "Learning rate.";
+    } }
+
+    impl Algorithm for ParamsCounting {
+        fn state_names(&self, _: &[usize]) -> Vec<&'static str> {
+            vec![]
+        }
+        fn memory(&self) -> Vec<(&'static str, f64)> {
+            vec![("seen", 0.)]
+        }
+        fn step(&self, vars: &mut Slots) -> Result<()> {
+            for slot in vars.iter_mut() {
+                *slot.clock.memory("seen", 0.) += slot.index as f64;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// NAdam keeps a number on the clock that all variables share. Those of another algorithm, which differ, stay.
+#[test]
+fn algorithms_of_a_chain_keep_their_numbers() {
+    let vars: Vec<Var> = (0..3).map(|_| Var::zeros(2, DType::F64, device()).unwrap()).collect();
+    let nadam: Spec = "nadam".parse().unwrap();
+    let group = Group::new(NamedVars::numbered(vars.clone()), counting::ParamsCounting::default()).then(nadam);
+    let mut optim = Optim::new(vec![group]).unwrap();
+    for _ in 0..3 {
+        step(&mut optim, vars.iter().map(|p| (p, p.ones_like().unwrap()))).unwrap();
+    }
+    let dict = optim.state_dict().unwrap();
+    let seen = |name: &str| dict[&format!("{name}.seen")].to_scalar::<f64>().unwrap();
+    assert_eq!(["0", "1", "2"].map(seen), [0., 3., 6.]);
+}
+
 /// A learning rate set at every step must not cost more than the step does.
 #[test]
 fn a_set_value_asks_once_for_each_shape() {
