@@ -141,12 +141,12 @@ impl<S: Simd, R: Lane<S>> Epilogue<S, R> for Activate<'_, R> {
 
 /// Replaces results y of an activation by the gradient of its argument, where the sums are that of y, and adds it up for
 /// each feature, lane by lane; without totals it is not added up.
-pub(super) struct Backward<'a, V> {
+pub(super) struct ActivationGrad<'a, V> {
     pub(super) activation: Activation,
     pub(super) totals: &'a mut [V],
 }
 
-impl<S: Simd, R: Lane<S>> Epilogue<S, R> for Backward<'_, R::Vector> {
+impl<S: Simd, R: Lane<S>> Epilogue<S, R> for ActivationGrad<'_, R::Vector> {
     #[inline(always)]
     fn start(&self, simd: S, _: usize) -> R::Vector {
         R::splat(simd, R::lit(0.))
@@ -336,7 +336,7 @@ mod tests {
             add_inner_products::<S, f64>(simd, &x, &z, n, &mut inner);
             add_activation_grad::<S, f64>(simd, &y, activation, &mut z, &mut sums);
             let transposed = transpose(b, m);
-            product(simd, &transposed, &z, n, &mut x, Backward { activation, totals: &mut sums_of_x });
+            product(simd, &transposed, &z, n, &mut x, ActivationGrad { activation, totals: &mut sums_of_x });
             let mut x_masked = vec![0.; n * k];
             from_block(&x, k, &mut x_masked);
             let mut masked = vec![0.; n * m];

@@ -9,8 +9,8 @@ use candle_nn::Module;
 use pulp::Simd;
 
 use super::block::{
-    Activate, Backward as BackwardEpilogue, ROWS, add_activation_grad, add_inner_products, from_block, product,
-    to_block, transpose_to,
+    Activate, ActivationGrad, ROWS, add_activation_grad, add_inner_products, from_block, product, to_block,
+    transpose_to,
 };
 use super::dense::is_large;
 use super::scratch::{Pieces, Scratch};
@@ -392,9 +392,9 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
                     let totals;
                     (rest, totals) = rest.split_at_mut(rest.len() - layers[i - 1].bias.len());
                     let activation = layers[i - 1].activation;
-                    product(simd, layer.weight, of_y, rows, x, BackwardEpilogue { activation, totals });
+                    product(simd, layer.weight, of_y, rows, x, ActivationGrad { activation, totals });
                 } else if needs_x {
-                    let epilogue = BackwardEpilogue { activation: Activation::Identity, totals: &mut [] };
+                    let epilogue = ActivationGrad { activation: Activation::Identity, totals: &mut [] };
                     product(simd, layer.weight, of_y, rows, x, epilogue);
                 }
                 of_y = x;
