@@ -34,6 +34,10 @@ const OURS_ALONE: [(&str, &str, &str); 3] = [
 /// PyTorch's own, up to 0.007 away.
 const ROUNDED: &str = "p_bf16";
 
+/// What an oracle says of a spec: how much its reference amplifies a change of one ulp, and how far a second
+/// implementation is off its parameters.
+const OF_THE_SPEC: [&str; 2] = ["amplification", "witness"];
+
 #[test]
 fn rounding_in_the_reference_is_near() {
     let mut count = 0;
@@ -165,9 +169,10 @@ struct Oracle {
 
 impl Oracle {
     fn load(file: &str) -> Self {
-        let at = file.rfind(['_', '/']).unwrap();
-        let stream = Stream::load(&fixture(&format!("{}inputs", &file[..=at])));
-        Self { file: file.into(), name: file[at + 1..].into(), rows: fixture(file), stream }
+        let (place, rest) = file.split_at("oracle_".len());
+        let stream = Stream::load(&fixture(&format!("{place}inputs")));
+        let name = rest.split('/').next_back().unwrap();
+        Self { file: file.into(), name: name.into(), rows: fixture(file), stream }
     }
 
     /// Whether it was fed gradients, and not functions.
@@ -203,7 +208,7 @@ impl Oracle {
             OURS_ALONE.iter().any(is)
         };
         let ours: Vec<&str> = history.keys().map(String::as_str).filter(|name| !alone(name)).collect();
-        let is_state = |name: &&str| !name.ends_with(ROUNDED) && *name != "amplification";
+        let is_state = |name: &&str| !name.ends_with(ROUNDED) && !OF_THE_SPEC.contains(name);
         assert!(ours.iter().copied().eq(self.names(spec).filter(is_state)), "{}: state is {ours:?}", spec.text());
     }
 
@@ -311,7 +316,7 @@ fn worst_of(oracle: &Oracle, make: impl Fn(&Spec) -> Option<Method>) -> (f64, bo
     for (spec, method) in oracle.specs().iter().filter_map(|spec| Some((spec, make(spec)?))) {
         let group = |vars| Group::new(vars, method).maximize(spec.method().maximizes());
         let history = oracle.stream.run(group, &oracle.vars(spec), DType::F64);
-        let named = |name: &str| history.contains_key(name) || name.ends_with(ROUNDED) || name == "amplification";
+        let named = |name: &str| history.contains_key(name) || name.ends_with(ROUNDED) || OF_THE_SPEC.contains(&name);
         has_all &= oracle.names(spec).all(named);
         worst =
             oracle.errors(spec, &history, |value, _| value).iter().fold(worst, |worst, found| found.error.max(worst));
@@ -531,41 +536,41 @@ fn the_oracle_sees_planted_mistakes() {
         see($file, $mistake, &|spec| filled(Off($Params::default(), $scalars), spec));
     )*} }
     see! {
-        "oracle/adamw", ParamsAdamW, "a step late", late;
-        "oracle/adamw", ParamsAdamW, "decay doubled",
+        "oracle/timm/adamw", ParamsAdamW, "a step late", late;
+        "oracle/timm/adamw", ParamsAdamW, "decay doubled",
             |h, t| adamw::Step { decay_factor: 1. - 2. * h.lr * h.weight_decay, ..h.scalars(t) };
-        "oracle/lion", ParamsLion, "one average for both",
+        "oracle/lion-pytorch/lion", ParamsLion, "one average for both",
             |h, t| lion::Step { beta1: h.beta2, one_minus_beta1: 1. - h.beta2, ..h.scalars(t) };
-        "oracle/lion", ParamsLion, "decay outside the learning rate",
+        "oracle/lion-pytorch/lion", ParamsLion, "decay outside the learning rate",
             |h, t| lion::Step { decay_factor: 1. - h.weight_decay, ..h.scalars(t) };
-        "oracle/rprop", ParamsRprop, "factors swapped",
+        "oracle/torch/rprop", ParamsRprop, "factors swapped",
             |h, t| rprop::Step { etaminus: h.etaplus, etaplus: h.etaminus, ..h.scalars(t) };
-        "oracle/nadam", ParamsNAdam, "a step late", late;
-        "oracle/nadam", ParamsNAdam, "μ of this step for the next", |h, t| {
+        "oracle/torch/nadam", ParamsNAdam, "a step late", late;
+        "oracle/torch/nadam", ParamsNAdam, "μ of this step for the next", |h, t| {
             let k = h.scalars(t);
             nadam::Step { of_m: k.of_m * 0.999, ..k }
         };
-        "oracle/schedulefreesgd", ParamsScheduleFreeSgd, "a step late", late;
-        "oracle/schedulefreesgd", ParamsScheduleFreeSgd, "a step of y without the average's weight",
+        "oracle/schedulefree/schedulefreesgd", ParamsScheduleFreeSgd, "a step late", late;
+        "oracle/schedulefree/schedulefreesgd", ParamsScheduleFreeSgd, "a step of y without the average's weight",
             |h, t| schedule_free_sgd::Step { y_step: h.lr * (h.momentum - 1.), ..h.scalars(t) };
-        "oracle/lamb", ParamsLamb, "a step late", late;
-        "oracle/lamb", ParamsLamb, "the second average not corrected", |h, t| lamb::Step { root_correction: 1., ..h.scalars(t) };
-        "oracle/lamb", ParamsLamb, "the norm not clipped", |h, t| lamb::Step { clips: false, ..h.scalars(t) };
-        "oracle/lamb", ParamsLamb, "no trust ratio", |h, t| lamb::Step { adapts: false, ..h.scalars(t) };
-        "oracle/prodigy", ParamsProdigy, "d for d²", |h, t| {
+        "oracle/timm/lamb", ParamsLamb, "a step late", late;
+        "oracle/timm/lamb", ParamsLamb, "the second average not corrected", |h, t| lamb::Step { root_correction: 1., ..h.scalars(t) };
+        "oracle/timm/lamb", ParamsLamb, "the norm not clipped", |h, t| lamb::Step { clips: false, ..h.scalars(t) };
+        "oracle/timm/lamb", ParamsLamb, "no trust ratio", |h, t| lamb::Step { adapts: false, ..h.scalars(t) };
+        "oracle/prodigyopt/prodigy", ParamsProdigy, "d for d²", |h, t| {
             let d = *t.memory("d", h.d0);
             let k = h.scalars(t);
             prodigy::Step { of_v: k.of_v / d, ..k }
         };
-        "oracle/prodigy", ParamsProdigy, "β₂ for its root", |h, t| prodigy::Step { beta3: h.beta2, ..h.scalars(t) };
+        "oracle/prodigyopt/prodigy", ParamsProdigy, "β₂ for its root", |h, t| prodigy::Step { beta3: h.beta2, ..h.scalars(t) };
     }
-    see("oracle/lion", "the average first", &|spec| filled(AverageFirst::default(), spec));
+    see("oracle/lion-pytorch/lion", "the average first", &|spec| filled(AverageFirst::default(), spec));
     see("oracle_adamw", "ε in the root", &|spec| {
         // The rule has no AMSGrad.
         (!is_set(spec, "amsgrad")).then(|| filled(EpsInTheRoot::default(), spec)).flatten()
     });
-    see("oracle/rprop", "a gradient kept whose sign changed", &|spec| filled(KeepsTheGradient::default(), spec));
-    see("oracle/nadam", "one correction for both", &|spec| filled(CorrectedOnce::default(), spec));
+    see("oracle/torch/rprop", "a gradient kept whose sign changed", &|spec| filled(KeepsTheGradient::default(), spec));
+    see("oracle/torch/nadam", "one correction for both", &|spec| filled(CorrectedOnce::default(), spec));
 }
 
 /// A loss of the fixture's functions, by variable.

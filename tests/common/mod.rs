@@ -40,9 +40,13 @@ pub fn fixture(name: &str) -> BTreeMap<String, Tensor> {
     }
 }
 
-/// The names of an optimizer's oracles: `oracle_NAME`, fed one variable, and `oracle/NAME`, fed several.
+/// The names of an optimizer's oracles: `oracle_NAME`, fed one variable, and `oracle/PACKAGE/NAME`, fed several.
 pub fn oracles(name: &str) -> impl Iterator<Item = String> {
-    let files = [format!("oracle_{name}"), format!("oracle/{name}")];
+    let entries = std::fs::read_dir(path("tests/fixtures/oracle")).unwrap();
+    let packages = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut files: Vec<String> = packages.map(|package| format!("oracle/{package}/{name}")).collect();
+    files.sort();
+    files.insert(0, format!("oracle_{name}"));
     files.into_iter().filter(|file| path("tests/fixtures").join(format!("{file}.safetensors")).is_file())
 }
 
