@@ -44,8 +44,13 @@ impl<A: Schedule, B: Schedule> Schedule for Then<A, B> {
         }
     }
     fn steps(&self) -> Option<u64> {
-        Some(self.0.steps()? + self.1.steps()?)
+        Some(self.0.steps()?.saturating_add(self.1.steps()?))
     }
+}
+
+/// The share of `steps` that is done at `step`, at most 1; of none, all.
+fn share(step: u64, steps: u64) -> f64 {
+    if step < steps { step as f64 / steps as f64 } else { 1. }
 }
 
 /// Rises linearly from `base/steps` at the first step to `base` at the last.
@@ -57,7 +62,7 @@ pub struct LinearWarmup {
 
 impl Schedule for LinearWarmup {
     fn at(&self, base: f64, step: u64) -> f64 {
-        base * (step + 1).min(self.steps) as f64 / self.steps as f64
+        base * share(step + 1, self.steps)
     }
     fn steps(&self) -> Option<u64> {
         Some(self.steps)
@@ -95,8 +100,7 @@ pub struct Ramp {
 
 impl Schedule for Ramp {
     fn at(&self, _: f64, step: u64) -> f64 {
-        let done = step.min(self.steps) as f64 / self.steps as f64;
-        self.to + (self.from - self.to) * (1. + (PI * done).cos()) / 2.
+        self.to + (self.from - self.to) * (1. + (PI * share(step, self.steps)).cos()) / 2.
     }
     fn steps(&self) -> Option<u64> {
         Some(self.steps)
