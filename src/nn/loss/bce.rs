@@ -8,11 +8,12 @@ use crate::nn::elementary::Elementary;
 /// Mean binary cross entropy of logits x against targets y in [0, 1], of the same shape and type; a scalar.
 ///
 /// ```text
-/// loss = mean(max(x, 0) - x·y + ln(1 + exp(-|x|)))
+/// loss = mean(|x|·w + ln(1 + exp(-|x|)))      w = 1 - y for x above 0, else y: the weight of the other class
 /// ```
 ///
-/// Finite for every finite x, where `candle_nn::loss::binary_cross_entropy_with_logit` takes ln(sigmoid(x)) and is
-/// infinite from |x| of about 17 in f32. The gradient is that of the logits; the targets get none.
+/// Finite for every finite x, and right for an infinite one: 0 where y is its class, else infinite.
+/// `candle_nn::loss::binary_cross_entropy_with_logit` takes ln(sigmoid(x)), which is infinite from |x| of about 17 in f32.
+/// The gradient is that of the logits; the targets get none.
 ///
 /// # Errors
 /// Shapes, types or devices that differ, an empty tensor, a type that is not floating point.
@@ -28,9 +29,11 @@ impl Term for BinaryCrossEntropy {
 
     #[inline(always)]
     fn term<R: Elementary>(x: R, y: R) -> R {
-        let zero = R::lit(0.);
-        let positive = if x > zero { x } else { zero };
-        positive - x * y + R::ln_1p_to_one(R::exp_below_zero(-x.abs()))
+        let (zero, one) = (R::lit(0.), R::lit(1.));
+        let wrong = if x > zero { one - y } else { y };
+        // 0·∞ would be NaN.
+        let linear = if wrong == zero { zero } else { x.abs() * wrong };
+        linear + R::ln_1p_to_one(R::exp_below_zero(-x.abs()))
     }
 
     /// `sigmoid(x) - y`
@@ -43,8 +46,9 @@ impl Term for BinaryCrossEntropy {
     }
 
     fn composed(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-        let softplus = (x.abs()?.neg()?.exp()? + 1.)?.log()?;
-        ((x.relu()? - (x * y)?)? + softplus)?.mean_all()
+        let wrong = x.gt(0.)?.where_cond(&y.affine(-1., 1.)?, y)?;
+        let linear = wrong.eq(0.)?.where_cond(&x.zeros_like()?, &(x.abs()? * &wrong)?)?;
+        (linear + (x.abs()?.neg()?.exp()? + 1.)?.log()?)?.mean_all()
     }
 }
 
@@ -76,6 +80,25 @@ mod tests {
         assert_eq!(loss.to_scalar::<f32>()?, 5015.);
         let grads = loss.backward()?;
         assert_eq!(grads.get(&x).unwrap().to_vec1::<f32>()?, [-0.25, -0.25, 0.25, 0.25]);
+        Ok(())
+    }
+
+    #[test]
+    fn infinite_logits_cost_nothing_or_everything() -> Result<()> {
+        const INF: f64 = f64::INFINITY;
+        for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+            for (x, y, loss, slope) in [(-INF, 0., 0., 0.), (INF, 1., 0., 0.), (-INF, 1., INF, -1.), (INF, 0., INF, 1.)]
+            {
+                let number = |x: f64| Tensor::new(&[x], &Device::Cpu)?.to_dtype(dtype);
+                let (x, y) = (Var::from_tensor(&number(x)?)?, number(y)?);
+                let wide = |x: &Tensor| x.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+                let all = [bce_with_logits(&x, &y)?, BinaryCrossEntropy::composed(&x, &y)?];
+                for found in all {
+                    assert_eq!(wide(&found)?, [loss], "{x} {y}");
+                    assert_eq!(wide(found.backward()?.get(&x).unwrap())?, [slope], "{x} {y}");
+                }
+            }
+        }
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use crate::real::Real;
 /// loss = mean over rows of ln(Σ exp(x)) - x[target]
 /// ```
 ///
-/// Finite for all finite x. As `candle_nn::loss::cross_entropy`, in one pass forward and one backward.
+/// Finite for all finite x. An x of -∞ masks its class, and one of +∞ makes it certain. As `candle_nn::loss::cross_entropy`, in one pass forward and one backward.
 ///
 /// # Errors
 /// Other shapes, targets that are not integers, a class number that is not below the number of classes, an empty tensor.
@@ -72,6 +72,12 @@ impl CustomOp2 for CrossEntropy {
     }
 }
 
+/// `x - largest`, also where both are +∞. A row of -∞ alone has no distribution: NaN.
+#[inline(always)]
+fn below<R: Elementary>(x: R, largest: R) -> R {
+    if x == R::lit(f64::INFINITY) { R::lit(0.) } else { x - largest }
+}
+
 /// The largest of a row; NaN if one is.
 #[inline(always)]
 fn largest<R: Elementary>(row: &[R]) -> R {
@@ -92,8 +98,8 @@ impl<R: Elementary> Pass for Mean<'_, R> {
         let mut sum = 0.;
         for (row, &target) in self.x.chunks_exact(self.classes).zip(self.targets) {
             let largest = largest(row);
-            let all: f64 = row.iter().map(|&x| R::exp_below_zero(x - largest).to_f64()).sum();
-            sum += all.ln() - (row[target as usize] - largest).to_f64();
+            let all: f64 = row.iter().map(|&x| R::exp_below_zero(below(x, largest)).to_f64()).sum();
+            sum += all.ln() - below(row[target as usize], largest).to_f64();
         }
         R::lit(sum / self.targets.len() as f64)
     }
@@ -118,7 +124,7 @@ impl<R: Elementary> Pass for Slopes<'_, R> {
             let largest = largest(row);
             let mut all = 0.;
             for x in row.iter_mut() {
-                *x = R::exp_below_zero(*x - largest);
+                *x = R::exp_below_zero(below(*x, largest));
                 all += x.to_f64();
             }
             let scaled = R::lit(scale / all);
@@ -158,6 +164,16 @@ mod tests {
         let expected = Tensor::new(&[[0.5f32, -0.5, 0.], [0., -0.25, 0.25]], &Device::Cpu)?;
         let off = (grads.get(&x).unwrap() - expected)?.abs()?.max_all()?;
         assert!(off.to_scalar::<f32>()? < 1e-37);
+        let infinite = |row: [f32; 3], target: u8| -> Result<_> {
+            let x = Var::new(&[row], &Device::Cpu)?;
+            let loss = cross_entropy(&x, &Tensor::new(&[target], &Device::Cpu)?)?;
+            Ok((loss.to_scalar::<f32>()?, loss.backward()?.get(&x).unwrap().flatten_all()?.to_vec1::<f32>()?))
+        };
+        const INF: f32 = f32::INFINITY;
+        assert_eq!(infinite([0., INF, -INF], 1)?, (0., vec![0., 0., 0.]));
+        assert_eq!(infinite([0., INF, -INF], 0)?, (INF, vec![-1., 1., 0.]));
+        assert_eq!(infinite([0., -INF, 0.], 0)?, (std::f32::consts::LN_2, vec![-0.5, 0., 0.5]));
+        assert!(infinite([-INF; 3], 0)?.0.is_nan());
         assert!(cross_entropy(&(x.as_tensor() * f64::NAN)?, &targets)?.to_scalar::<f32>()?.is_nan());
         Ok(())
     }
