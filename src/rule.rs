@@ -62,6 +62,13 @@ pub fn ema<R: Real>(avg: R, x: R, beta: R, complement: R) -> R {
     avg * beta + x * complement
 }
 
+/// `x/d` for `d` ≥ 0, but 0 where `d` is 0. An element that has had no gradient then stays, also if eps is 0 or too small for
+/// the type, where torch computes 0/0. NaN stays NaN.
+#[inline(always)]
+pub fn ratio<R: Real>(x: R, d: R) -> R {
+    d.if_positive(x / d, x * d)
+}
+
 /// The largest number of state tensors of a rule.
 pub const MAX_STATE: usize = 4;
 /// The largest number of sums of one kind.

@@ -505,6 +505,70 @@ fn nan_stays_in_its_element() {
 }
 
 /// Where all have the sign of zero, a rule of signs stands still.
+/// A spec that has another value of a key, if its optimizer has the key.
+fn with(spec: &Spec, key: &str, value: &str) -> Option<Spec> {
+    let algorithm = chain(spec).first().filter(|algorithm| algorithm.field(key).is_some())?;
+    let others: Vec<_> = spec.text().split([':', ',']).skip(1).filter(|pair| !pair.starts_with(key)).collect();
+    let keys = [others, vec![&format!("{key}={value}")]].concat().join(",");
+    Some(common::spec(&format!("{}:{keys}", algorithm.name())))
+}
+
+#[test]
+fn gradients_of_every_magnitude_give_finite_weights() {
+    // From the smallest number of the type to the largest whose square is finite.
+    let range = |dtype| match dtype {
+        DType::F64 => (5e-324, 1e150),
+        DType::F16 => (6e-8, 6e4),
+        _ => (1e-45, 1e18),
+    };
+    let specs: Vec<_> = all_specs().into_iter().filter(|spec| !closes(spec)).collect();
+    for spec in specs.iter().cloned().chain(specs.iter().filter_map(|spec| with(spec, "eps", "0"))) {
+        for dtype in DTYPES {
+            let (least, most): (f64, f64) = range(dtype);
+            let ratio = (most.ln() - least.ln()) / 30.;
+            // None for the first step, and none for the first element at all.
+            let gradient = |step: u64| {
+                let size =
+                    |i: usize| if step == 0 || i == 0 { 0. } else { (least.ln() + ratio * (i - 1) as f64).exp() };
+                let signs = normals(step, 32).into_iter().map(f64::signum).enumerate();
+                tensor(&signs.map(|(i, sign)| sign * size(i).min(most)).collect::<Vec<_>>(), dtype)
+            };
+            let (p, steps) =
+                shaped((var(&normals(9, 32), dtype), (0..8).map(gradient).collect()), &shape(&spec, 32, 4));
+            let mut optim = optim(&spec, [&p]);
+            for (i, along) in steps.into_iter().enumerate() {
+                step(&mut optim, [(&p, along)]).unwrap();
+                assert!(
+                    floats(&p).iter().all(|x| x.is_finite()),
+                    "{} {dtype:?}, step {i}: {:?}",
+                    spec.text(),
+                    floats(&p)
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_constant_gradient_gives_finite_weights() {
+    // Of a rule with sums, the steps of a function without a minimum may grow forever.
+    let specs: Vec<_> = all_specs().into_iter().filter(|spec| elementwise(spec)).collect();
+    let low = specs.iter().filter_map(|spec| with(spec, "alpha", "0.5"));
+    for spec in specs.iter().cloned().chain(low) {
+        for dtype in [DType::F32, DType::F64] {
+            let dims = shape(&spec, 4, 2);
+            let (p, g) =
+                (copy(&var(&[0.; 4], dtype).reshape(&*dims).unwrap()), tensor(&[0.7, 1. / 3., 0.1, -1.4e-3], dtype));
+            let g = g.reshape(&*dims).unwrap();
+            let mut optim = optim(&spec, [&p]);
+            for _ in 0..1500 {
+                step(&mut optim, [(&p, g.clone())]).unwrap();
+            }
+            assert!(floats(&p).iter().all(|x| x.is_finite()), "{} {dtype:?}: {:?}", spec.text(), floats(&p));
+        }
+    }
+}
+
 #[test]
 fn the_sign_of_zero_is_zero() {
     for spec in all_specs().iter().filter(|spec| elementwise(spec) && counts_alone(spec)) {

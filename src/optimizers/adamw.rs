@@ -55,7 +55,7 @@ impl<R: Real> Rule<R> for Step<R> {
             m = (m * g).if_positive(m / share, R::lit(0.));
         }
         let denominator = (mean_sq.sqrt() / self.root_correction + self.eps).named("denominator");
-        p * self.decay_factor - self.step_size * m / denominator
+        p * self.decay_factor - ratio((self.step_size * m).named("scaled"), denominator)
     }
 }
 

@@ -50,7 +50,7 @@ impl<R: Real> Step<R> {
         s.exp_avg = ema(s.exp_avg, g, self.beta1, self.of_g);
         s.exp_avg_sq = ema(s.exp_avg_sq, g * g, self.beta2, self.one_minus_beta2);
         let denominator = (s.exp_avg_sq.sqrt() / self.root_correction + self.eps).named("denominator");
-        (p * self.decay_factor, (s.exp_avg / self.correction1 / denominator + self.l2 * p).named("direction"))
+        (p * self.decay_factor, (ratio(s.exp_avg / self.correction1, denominator) + self.l2 * p).named("direction"))
     }
 }
 
@@ -68,8 +68,10 @@ impl<R: Real> Rule<R> for Step<R> {
     fn update(&self, p: R, g: R, s: &mut Moments<R>) -> R {
         let (p, mut u) = self.direction(p, g, s);
         if self.adapts {
-            let ratio = (self.param_sq / self.direction_sq).sqrt().min(self.max_trust);
-            let trust = (self.param_sq * self.direction_sq).if_positive(ratio, R::lit(1.)).named("trust");
+            let (weights, direction) = (self.param_sq.sqrt(), self.direction_sq.sqrt());
+            let trust = (weights / direction).min(self.max_trust);
+            // Not of the product of both, which a small tensor would round to zero.
+            let trust = weights.if_positive(direction.if_positive(trust, R::lit(1.)), R::lit(1.)).named("trust");
             u = u * trust;
         }
         p - self.lr * u

@@ -55,7 +55,7 @@ impl<R: Real> Rule<R> for Step<R> {
         s.exp_avg = ema(s.exp_avg, g, self.beta1, self.one_minus_beta1);
         s.exp_avg_sq = ema(s.exp_avg_sq, g * g, self.beta2, self.one_minus_beta2);
         let denominator = (s.exp_avg_sq.sqrt() / self.root_correction + self.eps).named("denominator");
-        p * self.decay_factor - (self.of_g * g + self.of_m * s.exp_avg) / denominator
+        p * self.decay_factor - ratio(self.of_g * g + self.of_m * s.exp_avg, denominator)
     }
 }
 

@@ -106,7 +106,7 @@ impl<R: Real> Rule<R> for Step<R> {
         }
         s.exp_avg_sq = ema(s.exp_avg_sq, g * g, self.beta2, self.of_v);
         s.s = self.next_s(g, s.s);
-        p * self.decay_factor - self.step_size * m / (s.exp_avg_sq.sqrt() + self.eps)
+        p * self.decay_factor - ratio(self.step_size * m, s.exp_avg_sq.sqrt() + self.eps)
     }
 }
 

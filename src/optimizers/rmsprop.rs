@@ -33,9 +33,10 @@ impl<R: Real> Rule<R> for Step<R> {
         let mut variance = s.square_avg;
         if self.centered {
             s.grad_avg = ema(s.grad_avg, g, self.alpha, self.one_minus_alpha);
-            variance = variance - s.grad_avg * s.grad_avg;
+            // Rounding makes it negative where the gradient is constant; torch then computes NaN.
+            variance = (variance - s.grad_avg * s.grad_avg).max(R::lit(0.));
         }
-        let mut d = g / (variance.sqrt() + self.eps);
+        let mut d = ratio(g, variance.sqrt() + self.eps);
         if self.heavy {
             s.momentum_buffer = self.momentum * s.momentum_buffer + d;
             d = s.momentum_buffer;
