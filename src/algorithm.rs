@@ -10,7 +10,7 @@ use crate::clock::Span;
 use crate::error::{Error, Result};
 use crate::hyper::Hyper;
 pub use crate::memory::State;
-use crate::memory::{SlotState, StateBuffer, VarLock, stored_dtype};
+use crate::memory::{Addresses, SlotState, StateBuffer, VarLock, stored_dtype};
 use crate::rule::MAX_SUMS;
 
 /// An optimizer: hyperparameters that can move variables. The trait is object-safe.
@@ -238,11 +238,17 @@ pub(crate) struct Found {
     pub(crate) mismatch: bool,
     /// A variable that has a gradient and had none in the last step, or the other way round.
     pub(crate) change: bool,
+    /// A gradient that lies in a variable.
+    pub(crate) is_var: bool,
 }
 
 impl Found {
     pub(crate) fn or(self, other: Self) -> Self {
-        Self { mismatch: self.mismatch | other.mismatch, change: self.change | other.change }
+        Self {
+            mismatch: self.mismatch | other.mismatch,
+            change: self.change | other.change,
+            is_var: self.is_var | other.is_var,
+        }
     }
 }
 
@@ -255,12 +261,21 @@ impl Slot {
     }
 
     /// Looks up the gradient.
-    pub(crate) fn find_grad(&mut self, grads: &GradStore) -> Found {
+    pub(crate) fn find_grad(&mut self, grads: &GradStore, vars: &Addresses) -> Found {
         let Self { var, hot: Hot { grad, has_grad, .. }, .. } = self;
         let found = grads.get(var);
         *grad = found.filter(|grad| fits(var, grad)).cloned();
         let had = std::mem::replace(has_grad, found.is_some());
-        Found { mismatch: found.is_some() != grad.is_some(), change: had != *has_grad }
+        let is_var = grad.as_ref().is_some_and(|grad| vars.contains(grad));
+        Found { mismatch: found.is_some() != grad.is_some(), change: had != *has_grad, is_var }
+    }
+
+    /// Copies a gradient that lies in a variable, before a step changes it.
+    pub(crate) fn copy_grad(&mut self, vars: &Addresses) -> candle_core::Result<()> {
+        if let Some(grad) = self.hot.grad.as_mut().filter(|grad| vars.contains(grad)) {
+            *grad = grad.copy()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn check_grad(&self, grads: &GradStore) -> Result<()> {
@@ -289,12 +304,7 @@ impl Slot {
     pub fn grad(&self) -> candle_core::Result<Tensor> {
         let grad = self.hot.grad.as_ref().ok_or_else(|| Error::variable(&self.name, "has no gradient"))?;
         let grad = grad.detach().to_dtype(self.compute_dtype())?;
-        if self.hot.scale != 1. {
-            return grad * self.hot.scale;
-        }
-        // That of θ²/2 may be θ itself, which `set` would move.
-        let shares = |a: &Tensor, b: &Tensor| std::ptr::eq(&*a.storage_and_layout().0, &*b.storage_and_layout().0);
-        if shares(&grad, &self.var) { grad.copy() } else { Ok(grad) }
+        if self.hot.scale != 1. { grad * self.hot.scale } else { Ok(grad) }
     }
 
     /// Sets the value, which may be of another type and on another device.
@@ -360,6 +370,8 @@ pub struct Slots<'a> {
     /// Whether no other algorithm of the chain needs the gradients after this one.
     pub(crate) is_last: bool,
     pub(crate) maximize: bool,
+    /// Where the variables of all groups lie.
+    pub(crate) addresses: &'a Addresses,
     /// The loss before the step, and the closure that computes it again.
     pub(crate) loss: Option<(Tensor, &'a mut dyn FnMut() -> candle_core::Result<Tensor>)>,
 }
@@ -414,9 +426,10 @@ impl Slots<'_> {
         let sign = self.sign();
         let (_, compute) = self.loss.as_mut().ok_or_else(no_closure)?;
         let loss = compute()?;
-        let grads = loss.backward()?;
+        let (grads, addresses) = (loss.backward()?, self.addresses);
         for slot in self.iter_mut() {
             slot.hot.grad = Some(grads.get(&slot.var).map_or_else(|| slot.var.zeros_like(), |grad| Ok(grad.clone()))?);
+            slot.copy_grad(addresses)?;
             slot.hot.scale = sign;
         }
         Ok((loss * sign)?)

@@ -12,7 +12,7 @@ use crate::clock::{Memory, Span};
 use crate::engine::reserve;
 use crate::error::{Error, Result};
 use crate::hyper::{Runs, Value};
-use crate::memory::{StateBuffer, state_dtypes};
+use crate::memory::{Addresses, StateBuffer, state_dtypes};
 use crate::schedule::Schedule;
 use crate::vars::NamedVars;
 
@@ -260,11 +260,11 @@ impl Group {
     }
 
     /// Begins a step: looks up the gradients, and counts the step. [`end_step`](Self::end_step) must follow.
-    pub(crate) fn find_grads(&mut self, grads: &GradStore) -> Result<()> {
+    pub(crate) fn find_grads(&mut self, grads: &GradStore, vars: &Addresses) -> Result<()> {
         let always = self.always_counts();
         let find = |slots: &mut [Slot]| {
             slots.iter_mut().fold(Found::default(), |all, slot| {
-                let found = slot.find_grad(grads);
+                let found = slot.find_grad(grads, vars);
                 slot.clock.step += u64::from(always || slot.hot.has_grad);
                 all.or(found)
             })
@@ -277,7 +277,13 @@ impl Group {
         if found.change {
             self.classes.clear();
         }
-        if found.mismatch { self.slots.iter().try_for_each(|slot| slot.check_grad(grads)) } else { Ok(()) }
+        if found.mismatch {
+            self.slots.iter().try_for_each(|slot| slot.check_grad(grads))?;
+        }
+        if found.is_var {
+            self.slots.iter_mut().try_for_each(|slot| slot.copy_grad(vars))?;
+        }
+        Ok(())
     }
 
     /// Ends a step: undoes its count unless it was `taken`, and lets go of the gradients, which hold the graph of the forward
@@ -345,6 +351,7 @@ impl Group {
     pub(crate) fn step(
         &mut self,
         mut loss: Option<(&Tensor, &mut dyn FnMut() -> candle_core::Result<Tensor>)>,
+        addresses: &Addresses,
     ) -> Result<()> {
         let Self { slots, method, buffers, classes, .. } = self;
         let all_kernels = method.chain.iter().all(|algorithm| algorithm.kernel().is_some());
@@ -356,7 +363,15 @@ impl Group {
             }
             let loss = loss.as_mut().map(|(before, compute)| (before.clone(), &mut **compute as _));
             let (buffers, is_last) = (buffers.get(position).map_or(&[][..], |all| all), position == last);
-            algorithm.step(&mut Slots { all: slots, classes, buffers, is_last, maximize: method.maximize, loss })
+            algorithm.step(&mut Slots {
+                all: slots,
+                classes,
+                buffers,
+                is_last,
+                maximize: method.maximize,
+                addresses,
+                loss,
+            })
         })
     }
 

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::group::{Group, LOOKUPS};
 use crate::hyper::Value;
+use crate::memory::Addresses;
 use crate::schedule::Schedule;
 
 /// An optimizer of groups of variables.
@@ -25,6 +26,7 @@ pub struct Optim {
     pub(crate) has_eval: bool,
     /// Whether all variables are on the host.
     on_host: bool,
+    addresses: Addresses,
 }
 
 /// The outcome of a step.
@@ -65,7 +67,8 @@ impl Optim {
         groups.iter_mut().try_for_each(Group::start)?;
         let has_eval = groups.iter().flat_map(|group| group.method.chain()).any(|algorithm| has_eval(&**algorithm));
         let on_host = groups.iter().flat_map(|group| &group.slots).all(|slot| slot.var.device().is_cpu());
-        Ok(Self { groups, steps: 0, clip: None, skip_non_finite: false, unnamed: false, has_eval, on_host })
+        let addresses = Addresses::of(groups.iter().flat_map(|group| &group.slots).map(|slot| slot.var.as_tensor()));
+        Ok(Self { groups, steps: 0, clip: None, skip_non_finite: false, unnamed: false, has_eval, on_host, addresses })
     }
 
     /// Schedules the learning rate of each group, in place of a schedule of its own.
@@ -139,7 +142,7 @@ impl Optim {
             return Err(no_closure());
         }
         self.groups.iter_mut().try_for_each(|group| group.move_to(self.steps))?;
-        let found = self.groups.iter_mut().try_for_each(|group| group.find_grads(grads));
+        let found = self.groups.iter_mut().try_for_each(|group| group.find_grads(grads, &self.addresses));
         let done = found.and_then(|()| self.scale(grads)).and_then(|outcome| {
             if outcome.skipped {
                 return Ok(outcome);
@@ -149,7 +152,7 @@ impl Optim {
             let stepped = self.start_state().and_then(|()| {
                 self.groups.iter_mut().try_for_each(|group| {
                     let loss = loss.as_mut().map(|(before, compute)| (*before, &mut **compute as _));
-                    group.step(loss)
+                    group.step(loss, &self.addresses)
                 })
             });
             match (stepped, before) {

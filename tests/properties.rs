@@ -258,6 +258,29 @@ fn a_parameter_may_be_its_own_gradient() {
     }
 }
 
+/// In the game Σ p·q each is the gradient of the other, as it was before the step.
+#[test]
+fn a_parameter_may_be_the_gradient_of_another() {
+    // The last is stepped by several threads.
+    for (n, dtype) in DTYPES.into_iter().map(|dtype| (6, dtype)).chain([(150_000, DType::F32)]) {
+        let values = [0, 1, 2, 3].map(|seed| tensor(&normals(seed, n), dtype));
+        for spec in all_specs().iter().filter(|spec| !closes(spec)) {
+            let play = |gradient: fn(&Var) -> Tensor| {
+                let vars = values.each_ref().map(|start| copy(&start.reshape(&shape(spec, n, 3)[..]).unwrap()));
+                let groups = [0..2, 2..4].map(|of| {
+                    let vars = of.map(|at: usize| (at.to_string(), vars[at].clone()));
+                    Group::new(vars.collect::<Vec<_>>(), spec.clone())
+                });
+                let grads = [1, 2, 3, 0].map(|at: usize| gradient(&vars[at]));
+                Optim::new(groups.into()).unwrap().step(&gradients(vars.iter().zip(grads))).unwrap();
+                all_bits(&vars)
+            };
+            let expected = play(|other| other.copy().unwrap());
+            assert_eq!(play(|other| other.as_detached_tensor()), expected, "{} {dtype:?}", spec.text());
+        }
+    }
+}
+
 #[test]
 fn half_precision_is_stepped_in_f32_and_rounded_once() {
     // One that computes the loss again sees the rounded parameters in between, and so do the algorithms of a chain.

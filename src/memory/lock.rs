@@ -60,8 +60,8 @@ impl VarLock {
         Self { first, dtype: tensor.dtype(), len: tensor.elem_count(), backend }
     }
 
-    /// Calls `f` with the elements of the variable, mutable, and of its gradient, which is empty if there is none. Memory
-    /// that is not the host's is copied there and back: correct, not fast.
+    /// Calls `f` with the elements of the variable, mutable, and of its gradient, which is empty if there is none. The gradient
+    /// must not lie in the variable. Memory that is not the host's is copied there and back: correct, not fast.
     pub(crate) fn with<E: Element>(
         &self,
         var: &Var,
@@ -98,11 +98,7 @@ impl VarLock {
             f(&mut values_mut(p.0)?[..n], &g.0.as_slice()?[from..from + n]);
             Ok(())
         });
-        match self.first.inplace_op2(grad, &access) {
-            // Candle refuses a gradient that lies in the memory of the variable: that of θ²/2 may be θ itself.
-            Err(_) if access.is_unused() => self.first.inplace_op2(&grad.copy()?, &access),
-            done => done,
-        }
+        self.first.inplace_op2(grad, &access)
     }
 }
 
@@ -112,13 +108,6 @@ pub(crate) struct Access<F>(Cell<Option<F>>);
 impl<F> Access<F> {
     pub(crate) fn new(f: F) -> Self {
         Self(Cell::new(Some(f)))
-    }
-
-    fn is_unused(&self) -> bool {
-        let f = self.0.take();
-        let unused = f.is_some();
-        self.0.set(f);
-        unused
     }
 
     #[cfg(feature = "cuda")]

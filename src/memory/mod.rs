@@ -3,16 +3,19 @@
 //! | module | what |
 //! |---|---|
 //! | `state` | the state of a variable |
+//! | `addresses` | where variables lie |
 //! | `lock` | access to the memory of variables and gradients |
 //! | `rounding` | the rounding of 16-bit state |
 //! | `cuda` | access to memory on an NVIDIA GPU |
 
+mod addresses;
 #[cfg(feature = "cuda")]
 mod cuda;
 mod lock;
 mod rounding;
 mod state;
 
+pub(crate) use addresses::Addresses;
 #[cfg(feature = "cuda")]
 pub(crate) use cuda::CudaAccess;
 #[cfg(feature = "cuda")]

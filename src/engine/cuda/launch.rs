@@ -1,6 +1,5 @@
 //! Steps of many variables in one launch, whose argument is a table of where they lie.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::driver::{
@@ -332,13 +331,8 @@ fn with_pointers(
     stream: &CudaStream,
     f: impl FnOnce(&[u64], &[(u64, u64)]) -> Result<()>,
 ) -> Result<()> {
-    let written: HashSet<*const Storage> = slots.iter().map(|slot| storage_of(&slot.var)).collect();
-    let mut grads = Vec::with_capacity(slots.len());
-    for grad in slots.iter().filter(|_| reads_grads).filter_map(|slot| slot.hot.grad.as_ref()) {
-        let grad = grad.contiguous()?;
-        // Read while the variables are locked for writing: one of them as a gradient would wait for itself.
-        grads.push(if written.contains(&storage_of(&grad)) { grad.copy()? } else { grad });
-    }
+    let grads = slots.iter().filter(|_| reads_grads).filter_map(|slot| slot.hot.grad.as_ref());
+    let grads = grads.map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
     let guards: Vec<_> = grads.iter().map(Tensor::storage_and_layout).collect();
     // Dropped after the launch: other streams then wait for it.
     let mut reads = Vec::with_capacity(guards.len());
@@ -356,11 +350,6 @@ fn with_pointers(
         let pairs: Vec<_> = variables.iter().copied().zip(gradients.iter().copied()).collect();
         f.take().map_or(Ok(()), |f| f(state, &pairs))
     })
-}
-
-/// Which storage a tensor has: two that share one have the same.
-fn storage_of(tensor: &Tensor) -> *const Storage {
-    &raw const *tensor.storage_and_layout().0
 }
 
 /// Calls `f` with where tensors lie, all of them locked for writing until it returns.

@@ -1,0 +1,48 @@
+//! Where variables lie in memory.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use candle_core::Tensor;
+
+/// The storages of some variables, to find the gradients that lie in one of them. A user can pass a variable as the gradient
+/// of another, as in the game Σ p·q. The step of the one would then change the gradient of the other.
+#[derive(Debug, Default)]
+pub(crate) struct Addresses(HashSet<usize, BuildHasherDefault<AddressHasher>>);
+
+impl Addresses {
+    pub(crate) fn of<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> Self {
+        Self(tensors.map(address).collect())
+    }
+
+    /// Whether the tensor shares its storage with a variable. The storage of a variable never changes.
+    #[inline]
+    pub(crate) fn contains(&self, tensor: &Tensor) -> bool {
+        self.0.contains(&address(tensor))
+    }
+}
+
+/// Tensors that share a storage have the same.
+fn address(tensor: &Tensor) -> usize {
+    std::ptr::from_ref(&*tensor.storage_and_layout().0).addr()
+}
+
+/// Every step looks up every gradient, and the standard hash would take as long as a tenth of the step of a small variable.
+#[derive(Debug, Default)]
+pub(crate) struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
+    }
+
+    /// The product with a number without pattern (Knuth, "The Art of Computer Programming", section 6.4). Its high bits are the
+    /// best, and the table takes the low ones.
+    fn write_usize(&mut self, x: usize) {
+        self.0 = (self.0 ^ x as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
