@@ -10,7 +10,7 @@ use crate::clock::Span;
 use crate::error::{Error, Result};
 use crate::hyper::Hyper;
 pub use crate::memory::State;
-use crate::memory::{Addresses, SlotState, StateBuffer, VarLock, stored_dtype};
+use crate::memory::{Addresses, SlotState, StateBuffer, VARIABLE, VarLock, round_tensor, stored_dtype};
 use crate::rule::MAX_SUMS;
 
 /// An optimizer: hyperparameters that can move variables. The trait is object-safe.
@@ -209,6 +209,8 @@ pub(crate) struct Hot {
     pub(crate) grad: Option<Tensor>,
     /// The factor of the gradient: clipping and the direction.
     pub(crate) scale: f64,
+    /// Whether a step rounds the variable stochastically.
+    pub(crate) stochastic: bool,
     /// Whether there is a gradient in this step, or was in the last.
     pub(crate) has_grad: bool,
     /// The position of its class among those of the group.
@@ -256,7 +258,17 @@ impl Slot {
     pub(crate) fn new((index, name, var): (usize, String, Var)) -> Self {
         let clock = Clock { step: 0, ..Clock::first(var.dims()) };
         let lock = VarLock::new(&var);
-        let hot = Hot { lock, grad: None, scale: 1., has_grad: false, class: 0, shape: 0, buffer: 0, from: 0 };
+        let hot = Hot {
+            lock,
+            grad: None,
+            scale: 1.,
+            stochastic: false,
+            has_grad: false,
+            class: 0,
+            shape: 0,
+            buffer: 0,
+            from: 0,
+        };
         Self { index, name, var, clock, state: vec![], started: false, hot, sums: [0.; MAX_SUMS] }
     }
 
@@ -312,7 +324,13 @@ impl Slot {
     /// # Errors
     /// Another shape, or an error of Candle.
     pub fn set(&self, value: &Tensor) -> candle_core::Result<()> {
-        self.var.set(&value.to_dtype(self.var.dtype())?.to_device(self.var.device())?)
+        let dtype = self.var.dtype();
+        let value = if self.hot.stochastic {
+            round_tensor(value, dtype, self.clock.step, VARIABLE)?
+        } else {
+            value.to_dtype(dtype)?
+        };
+        self.var.set(&value.to_device(self.var.device())?)
     }
 
     /// A copy of the state in the type of the computation.

@@ -86,6 +86,15 @@ impl Group {
         self
     }
 
+    /// Rounds bf16 and f16 variables stochastically where a step writes them: up or down at random, with probabilities by
+    /// the distance to either. Rounded to the nearest, as they are otherwise, a weight does not move at all if its step is
+    /// less than half a unit of its last place: 0.2 % of its size in bf16. Two runs give the same bits. Other variables are
+    /// not rounded.
+    pub fn stochastic_rounding(mut self, on: bool) -> Self {
+        self.slots.iter_mut().for_each(|slot| slot.hot.stochastic = on);
+        self
+    }
+
     /// Schedules a hyperparameter. Its own value is the schedule's `base`.
     pub fn schedule(mut self, key: &str, schedule: impl Schedule) -> Self {
         self.add_schedule(key, Arc::new(schedule));

@@ -65,8 +65,20 @@ fn run(
     steps: &[Vec<Option<Tensor>>],
     device: &Device,
 ) -> End {
+    run_with(|group| state_dtype.map_or(group, |dtype| group.state_dtype(dtype)), spec, start, steps, device)
+}
+
+/// The same with another option of the group.
+fn run_with(
+    option: impl Fn(Group) -> Group,
+    spec: &Spec,
+    start: &[Tensor],
+    steps: &[Vec<Option<Tensor>>],
+    device: &Device,
+) -> End {
     let vars: Vec<Var> = start.iter().map(|tensor| Var::from_tensor(&on(device, tensor)).unwrap()).collect();
-    let mut optim = common::optim_with(spec, &vars, state_dtype);
+    let group = Group::new(NamedVars::numbered(vars.iter().cloned()), spec.clone());
+    let mut optim = Optim::new(vec![option(group)]).unwrap();
     for step in steps {
         let given = vars.iter().zip(step).filter_map(|(var, gradient)| Some((var, on(device, gradient.as_ref()?))));
         optim.step(&gradients(given)).unwrap();
@@ -100,6 +112,24 @@ fn equal_to_the_cpu_to_the_bit() {
                 .collect();
             let [cpu, gpu] = [&Device::Cpu, &*GPU].map(|device| run(spec, state_dtype, &start, &steps, device));
             agree(&format!("{} {dtype:?} {state_dtype:?}", spec.text()), &cpu, &gpu);
+        }
+    }
+}
+
+/// Small, subnormal and large numbers, and more than a block of them.
+#[test]
+fn variables_are_rounded_stochastically_as_on_the_cpu() {
+    for spec in ["sgd", "adamw", "lamb", "schedulefreesgd"].map(spec) {
+        for dtype in [DType::F16, DType::BF16] {
+            let scales = [1e-30, 1e-8, 1e-6, 1e-4, 1., 1e4, 6e4].into_iter().cycle();
+            let values: Vec<f64> = normals(3, 5000).into_iter().zip(scales).map(|(x, scale)| x * scale).collect();
+            let start = [tensor(&values, dtype), tensor(&values[..3], dtype)];
+            let step =
+                |seed| start.each_ref().map(|start| Some(tensor(&normals(seed, start.elem_count()), dtype))).into();
+            let steps = [1, 2, 3].map(step);
+            let [cpu, gpu] = [&Device::Cpu, &*GPU]
+                .map(|device| run_with(|group| group.stochastic_rounding(true), &spec, &start, &steps, device));
+            agree(&format!("{} {dtype:?}", spec.text()), &cpu, &gpu);
         }
     }
 }

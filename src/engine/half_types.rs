@@ -5,7 +5,7 @@ use half::{bf16, f16};
 
 use super::pass::{self, Elements, Stepped, Sum, What};
 use super::sums::Lanes;
-use crate::memory::{Noise, Part, map, narrow_at_random, round};
+use crate::memory::{Half, Noise, Part, Rounding, VARIABLE, map};
 use crate::rule::{MAX_STATE, MAX_SUMS, Rule};
 
 /// Elements converted at a time, so that their copies stay in the first-level cache.
@@ -38,7 +38,7 @@ fn in_chunks<E: Wide>(mut elements: Elements<E>, stores: Stores, mut f: impl FnM
     let mut wide_state = [[0.; CHUNK]; MAX_STATE];
     for start in (0..elements.p.len()).step_by(CHUNK) {
         let n = CHUNK.min(elements.p.len() - start);
-        let Elements { p, g, state, at, from, scale, step } = elements.range(start, n);
+        let Elements { p, g, state, at, from, shared } = elements.range(start, n);
         for (part, wide) in state.iter_mut().zip(&mut wide_state) {
             match part.range(at, n) {
                 Part::F32(part) => f32::widen(part, &mut wide[..n]),
@@ -48,11 +48,17 @@ fn in_chunks<E: Wide>(mut elements: Elements<E>, stores: Stores, mut f: impl FnM
         }
         let mut copies = wide_state.each_mut().map(|wide| Part::F32(&mut wide[..n]));
         let wide = [&mut wide_p[..n], &mut wide_g[..g.len()]];
-        E::with_wide(p, g, wide, stores.p, |p, g| f(Elements { p, g, state: &mut copies, at: 0, from, scale, step }));
+        let noise = |name| Noise { step: shared.step, name, from };
+        let store = match (stores.p, shared.stochastic) {
+            (false, _) => None,
+            (true, false) => Some(Rounding::Nearest),
+            (true, true) => Some(Rounding::Stochastic(noise(VARIABLE))),
+        };
+        E::with_wide(p, g, wide, store, |p, g| f(Elements { p, g, state: &mut copies, at: 0, from, shared }));
         for (name, (part, wide)) in (0..).zip(state.iter_mut().zip(&wide_state)).filter(|_| stores.state) {
             match part.range(at, n) {
-                Part::F32(part) => f32::narrow(&wide[..n], part),
-                Part::BF16(part) => narrow_at_random(&wide[..n], part, Noise { step, name, from }),
+                Part::F32(part) => part.copy_from_slice(&wide[..n]),
+                Part::BF16(part) => bf16::round(&wide[..n], part, Rounding::Stochastic(noise(name))),
                 Part::F64(_) | Part::None => {}
             }
         }
@@ -62,24 +68,15 @@ fn in_chunks<E: Wide>(mut elements: Elements<E>, stores: Stores, mut f: impl FnM
 /// A type that widens to f32.
 pub(super) trait Wide: Stepped {
     fn widen(from: &[Self], to: &mut [f32]);
-    /// Rounded to the nearest, ties to even.
-    fn narrow(from: &[f32], to: &mut [Self]);
 
-    /// Calls `f` with copies in f32, in two buffers of the same lengths, and writes the first back if `store`.
+    /// Calls `f` with copies in f32, in two buffers of the same lengths, and stores the first, rounded, if asked to.
     fn with_wide(
         p: &mut [Self],
         g: &[Self],
-        [wide_p, wide_g]: [&mut [f32]; 2],
-        store: bool,
+        wide: [&mut [f32]; 2],
+        store: Option<Rounding>,
         f: impl FnOnce(&mut [f32], &[f32]),
-    ) {
-        Self::widen(p, wide_p);
-        Self::widen(g, wide_g);
-        f(wide_p, wide_g);
-        if store {
-            Self::narrow(wide_p, p);
-        }
-    }
+    );
 }
 
 impl Wide for f32 {
@@ -87,56 +84,55 @@ impl Wide for f32 {
         to.copy_from_slice(from);
     }
 
-    fn narrow(from: &[f32], to: &mut [f32]) {
-        to.copy_from_slice(from);
-    }
-
-    fn with_wide(p: &mut [f32], g: &[f32], _: [&mut [f32]; 2], _: bool, f: impl FnOnce(&mut [f32], &[f32])) {
+    fn with_wide(
+        p: &mut [f32],
+        g: &[f32],
+        _: [&mut [f32]; 2],
+        _: Option<Rounding>,
+        f: impl FnOnce(&mut [f32], &[f32]),
+    ) {
         f(p, g);
     }
 }
 
-impl Wide for f16 {
-    fn widen(from: &[f16], to: &mut [f32]) {
-        from.convert_to_f32_slice(to);
-    }
+macro_rules! half_types {
+    ($($half:ty, $widen:expr;)*) => {$(
+        impl Wide for $half {
+            fn widen(from: &[$half], to: &mut [f32]) {
+                $widen(from, to);
+            }
 
-    fn narrow(from: &[f32], to: &mut [f16]) {
-        to.convert_from_f32_slice(from);
-    }
+            fn with_wide(
+                p: &mut [$half],
+                g: &[$half],
+                [wide_p, wide_g]: [&mut [f32]; 2],
+                store: Option<Rounding>,
+                f: impl FnOnce(&mut [f32], &[f32]),
+            ) {
+                Self::widen(p, wide_p);
+                Self::widen(g, wide_g);
+                f(wide_p, wide_g);
+                if let Some(rounding) = store {
+                    Self::round(wide_p, p, rounding);
+                }
+            }
+        }
+    )*};
 }
-
-impl Wide for bf16 {
-    fn widen(from: &[bf16], to: &mut [f32]) {
-        map(from.reinterpret_cast(), to, |_, bits: u16| f32::from_bits(u32::from(bits) << 16));
-    }
-
-    fn narrow(from: &[f32], to: &mut [bf16]) {
-        map(from, to.reinterpret_cast_mut(), |_, x| round(x, 0x7fff + ((x.to_bits() >> 16) & 1)));
-    }
+half_types! {
+    f16, |from: &[f16], to| from.convert_to_f32_slice(to);
+    bf16, |from: &[bf16], to| map(from.reinterpret_cast(), to, |_, bits: u16| f32::from_bits(u32::from(bits) << 16));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::mix;
 
     #[test]
-    fn bf16_is_rounded_as_the_half_crate_rounds_it() {
-        let numbers: Vec<f32> = (0..100_000u32)
-            .map(|i| f32::from_bits(mix(i)))
-            .chain([0., -0., f32::INFINITY, f32::NAN, 1.0039063])
-            .collect();
-        let mut rounded = vec![bf16::ZERO; numbers.len()];
-        bf16::narrow(&numbers, &mut rounded);
-        let mut wide = vec![0.; numbers.len()];
-        bf16::widen(&rounded, &mut wide);
-        for ((&x, &rounded), &wide) in numbers.iter().zip(&rounded).zip(&wide) {
-            if x.is_nan() {
-                assert!(rounded.is_nan() && wide.is_nan());
-            } else {
-                assert_eq!((rounded, wide), (bf16::from_f32(x), rounded.to_f32()));
-            }
-        }
+    fn bf16_is_widened_as_the_half_crate_widens_it() {
+        let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+        let mut wide = vec![0.; all.len()];
+        bf16::widen(&all, &mut wide);
+        assert!(all.iter().zip(wide).all(|(x, wide)| x.to_f32() == wide || x.is_nan() && wide.is_nan()));
     }
 }

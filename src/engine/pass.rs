@@ -41,19 +41,27 @@ pub(crate) struct Elements<'a, 'b, E> {
     pub(crate) at: usize,
     /// The position of the first of them in the variable.
     pub(crate) from: usize,
+    pub(crate) shared: Shared,
+}
+
+/// What the elements of a variable have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
     /// The factor of the gradient.
     pub(crate) scale: f64,
-    /// The step of the variable, on which the rounding of 16-bit state depends.
+    /// The step of the variable, on which stochastic rounding depends.
     pub(crate) step: u64,
+    /// Whether a 16-bit variable is rounded stochastically, as 16-bit state always is.
+    pub(crate) stochastic: bool,
 }
 
 impl<'b, E> Elements<'_, 'b, E> {
     /// The `n` elements from the element `start` on.
     pub(crate) fn range(&mut self, start: usize, n: usize) -> Elements<'_, 'b, E> {
-        let Self { p, g, state, at, from, scale, step } = self;
+        let Self { p, g, state, at, from, shared } = self;
         let g = if g.is_empty() { g } else { &g[start..start + n] };
         let (p, at, from) = (&mut p[start..start + n], *at + start, *from + start);
-        Elements { p, g, state, at, from, scale: *scale, step: *step }
+        Elements { p, g, state, at, from, shared: *shared }
     }
 
     pub(crate) fn is_half(&self) -> bool {
@@ -229,8 +237,8 @@ impl<R: Compute, K: Rule<R>> Pass<K> for Update<'_, '_, R> {
     type Output = ();
     #[inline(always)]
     fn run(self, k: K) {
-        let Elements { p, g, state, at, scale, .. } = self.0;
-        let (n, scale) = (p.len(), R::lit(scale));
+        let Elements { p, g, state, at, shared, .. } = self.0;
+        let (n, scale) = (p.len(), R::lit(shared.scale));
         let (g, state) = (&g[..n], slices(&k, state, at, n));
         for i in 0..n {
             let mut s = k.load(|name| state[name][i]);
@@ -266,8 +274,8 @@ impl<R: Compute, K: Rule<R>> Pass<K> for Measure<'_, '_, '_, R> {
     type Output = ();
     #[inline(always)]
     fn run(self, k: K) {
-        let Self { sum, elements: Elements { p, g, state, at, scale, .. }, lanes } = self;
-        let (n, scale) = (p.len(), R::lit(scale));
+        let Self { sum, elements: Elements { p, g, state, at, shared, .. }, lanes } = self;
+        let (n, scale) = (p.len(), R::lit(shared.scale));
         let mut from = 0;
         while from < n {
             let row = sums::LANES.min(n - from);

@@ -9,7 +9,7 @@ use candle_core::{DType, Error, Result};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::pass::{Elements, Stepped, Sum, What};
+use super::pass::{Elements, Shared, Stepped, Sum, What};
 use super::sums::{self, BLOCK};
 use crate::algorithm::{Hot, Slot};
 use crate::memory::{Parts, Portion, StateBuffer, range, split_at};
@@ -107,10 +107,11 @@ fn with_elements<E: Stepped>(
     reads_grad: bool,
     f: impl FnOnce(Elements<E>),
 ) -> Result<()> {
-    let Slot { var, clock, hot: Hot { lock, grad, scale, .. }, .. } = slot;
+    let Slot { var, clock, hot: Hot { lock, grad, scale, stochastic, .. }, .. } = slot;
     let grad = grad.as_ref().filter(|_| reads_grad);
-    let (scale, step, OwnState { parts: state, from: at }) = (*scale, clock.step, state);
-    lock.with(var, grad, |p, g| f(Elements { p, g, state, at, from: 0, scale, step }))
+    let shared = Shared { scale: *scale, step: clock.step, stochastic: *stochastic };
+    let OwnState { parts: state, from: at } = state;
+    lock.with(var, grad, |p, g| f(Elements { p, g, state, at, from: 0, shared }))
 }
 
 /// One pass, shared among as many threads as pay.
@@ -161,7 +162,7 @@ fn share<E: Stepped, T: Send>(
     others: impl Iterator<Item = T>,
     f: impl Fn(Elements<E>, T) + Sync,
 ) {
-    let Elements { p, g, state, at, from, scale, step } = elements;
+    let Elements { p, g, state, at, from, shared } = elements;
     let (size, len) = (piece_size(p.len()), p.len());
     let mut state = range(state, at, len);
     let mut pieces = vec![];
@@ -173,6 +174,6 @@ fn share<E: Stepped, T: Send>(
         pieces.push((p, g, mine, from + start, other));
     }
     pieces.into_par_iter().for_each(|(p, g, mut state, from, other)| {
-        f(Elements { p, g, state: &mut state, at: 0, from, scale, step }, other);
+        f(Elements { p, g, state: &mut state, at: 0, from, shared }, other);
     });
 }

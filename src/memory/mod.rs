@@ -5,7 +5,7 @@
 //! | `state` | the state of a variable |
 //! | `addresses` | where variables lie |
 //! | `lock` | access to the memory of variables and gradients |
-//! | `rounding` | the rounding of 16-bit state |
+//! | `rounding` | the rounding to 16 bits |
 //! | `cuda` | access to memory on an NVIDIA GPU |
 
 mod addresses;
@@ -23,11 +23,9 @@ pub(crate) use lock::Access;
 #[cfg(feature = "cuda")]
 pub(crate) use lock::Backend;
 pub(crate) use lock::{Element, VarLock};
-#[cfg(test)]
-pub(crate) use rounding::mix;
 #[cfg(feature = "cuda")]
 pub(crate) use rounding::step_salt;
-pub(crate) use rounding::{Noise, map, narrow_at_random, round};
+pub(crate) use rounding::{Half, Noise, Rounding, VARIABLE, map, round_tensor};
 pub use state::State;
 pub(crate) use state::{
     Part, Parts, Portion, SlotState, StateBuffer, StateView, range, split_at, state_dtypes, stored_dtype,

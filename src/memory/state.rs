@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor};
 use half::bf16;
 
 use super::lock::VarLock;
-use super::rounding::round_at_random;
+use super::rounding::round_tensor;
 use crate::rule::MAX_STATE;
 
 /// The state tensors of a variable, by name.
@@ -64,18 +64,18 @@ impl SlotState {
         }
     }
 
-    /// Stores a tensor under one of the names. A 16-bit type is rounded at random, as the engine rounds it.
+    /// Stores a tensor under one of the names. A 16-bit type is rounded stochastically, as the engine rounds it.
     pub(crate) fn set(&mut self, name: &'static str, tensor: &Tensor, step: u64) -> Result<()> {
         match self {
             Self::Tensors(state) => {
                 let position = state.keys().position(|key| *key == name).unwrap_or_default();
                 let dtype = state.get(name).map_or(tensor.dtype(), Tensor::dtype);
-                state.insert(name, convert(tensor, dtype, step, position)?);
+                state.insert(name, round_tensor(tensor, dtype, step, position as u32)?);
                 Ok(())
             }
             Self::View(view) => {
                 let position = view.names.iter().position(|known| *known == name).unwrap_or_default();
-                let tensor = convert(tensor, view.buffer.tensors[position].dtype(), step, position)?;
+                let tensor = round_tensor(tensor, view.buffer.tensors[position].dtype(), step, position as u32)?;
                 view.set(position, &tensor)
             }
         }
@@ -92,14 +92,6 @@ impl SlotState {
             Self::View(view) => view.buffer.tensors.iter().map(|all| view.len * all.dtype().size_in_bytes()).sum(),
         }
     }
-}
-
-fn convert(tensor: &Tensor, dtype: DType, step: u64, name: usize) -> Result<Tensor> {
-    if tensor.dtype() == dtype || dtype != DType::BF16 {
-        return tensor.to_dtype(dtype);
-    }
-    let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-    Tensor::from_vec(round_at_random(&values, step, name as u32), tensor.shape(), tensor.device())
 }
 
 /// The state tensors of a rule, each for all variables of a group that have one type and device, end to end: a step locks

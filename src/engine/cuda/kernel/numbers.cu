@@ -56,10 +56,25 @@ __device__ __forceinline__ u32 mix(u32 x) {
     return x ^ x >> 16;
 }
 
-// State, as the CPU rounds it: in bf16 up or down at random, by step, name and element alone.
-__device__ __forceinline__ void keep(float x, float& to, u32, u32, u64) { to = x; }
-__device__ __forceinline__ void keep(double x, double& to, u32, u32, u64) { to = x; }
-__device__ __forceinline__ void keep(float x, bf16& to, u32 step, u32 name, u64 element) {
-    const u32 salt = mix(step ^ name * 0x9e3779b9u ^ (u32)(element >> 32));
-    to = upper_half(x, mix((u32)element ^ salt) & 0xffffu);
+// Stochastic rounding, as on the CPU: up or down at random, by step, name and element alone.
+__device__ __forceinline__ u32 noise(u32 step, u32 name, u64 element) {
+    return mix((u32)element ^ mix(step ^ name * 0x9e3779b9u ^ (u32)(element >> 32)));
+}
+__device__ __forceinline__ void narrow_at_random(float x, float& to, u32, u32, u64) { to = x; }
+__device__ __forceinline__ void narrow_at_random(double x, double& to, u32, u32, u64) { to = x; }
+__device__ __forceinline__ void narrow_at_random(float x, bf16& to, u32 step, u32 name, u64 element) {
+    to = upper_half(x, noise(step, name, element) & 0xffffu);
+}
+__device__ __forceinline__ void narrow_at_random(float x, f16& to, u32 step, u32 name, u64 element) {
+    const u32 bits = __float_as_uint(x), sign = bits >> 16 & 0x8000u, random = noise(step, name, element);
+    u32 size = bits & 0x7fffffffu;
+    if (size > 0x7f800000u) size = 0x7e00u;
+    else if (size >= 0x477ff000u) size = 0x7c00u;
+    // Below the smallest normal number the neighbors are multiples of 2^-24.
+    else if (size < 0x38800000u) size = (u32)(__uint_as_float(size) * 16777216.0f + (float)(random & 0xffffu) / 65536.0f);
+    else {
+        size = (size + (random & 0x1fffu) - (112u << 23)) >> 13;
+        if (size > 0x7bffu) size = 0x7bffu;
+    }
+    to = f16{(u16)(sign | size)};
 }

@@ -10,6 +10,8 @@ struct Launch {
     u64 state[MAX_STATE];
     // The sums of each block, of each tensor, and of the group.
     u64 blocks_sums, tensors_sums, totals;
+    // Whether variables of 16 bits are rounded stochastically.
+    u64 stochastic;
     u32 step_salt;
     u32 tensors;
     Tensor tensor[TENSORS];
@@ -30,13 +32,21 @@ __device__ __forceinline__ u32 tensor_of_block(const Launch& launch) {
 
 __device__ __forceinline__ u32 first_block(const Launch& launch, u32 mine) { return mine ? launch.blocks[mine - 1] : 0; }
 
-#define POINTER(s, T) T* const kept##s = (T*)launch.state[s] + tensor.first;
-#define LOAD_GROUP(s, T) Group<T> group##s = *(Group<T>*)(kept##s + i);
-#define STORE_GROUP(s, T) *(Group<T>*)(kept##s + i) = group##s;
+#define POINTER(s, T) T* const state##s = (T*)launch.state[s] + tensor.first;
+#define LOAD_GROUP(s, T) Group<T> group##s = *(Group<T>*)(state##s + i);
+#define STORE_GROUP(s, T) *(Group<T>*)(state##s + i) = group##s;
 #define WIDEN_GROUP(s, T) state[s] = widen(group##s.of[k]);
-#define KEEP_GROUP(s, T) keep(state[s], group##s.of[k], launch.step_salt, s, i + k);
-#define WIDEN(s, T) state[s] = widen(kept##s[k]);
-#define KEEP(s, T) keep(state[s], kept##s[k], launch.step_salt, s, k);
+#define NARROW_GROUP(s, T) narrow_at_random(state[s], group##s.of[k], launch.step_salt, s, i + k);
+#define WIDEN(s, T) state[s] = widen(state##s[k]);
+#define NARROW(s, T) narrow_at_random(state[s], state##s[k], launch.step_salt, s, k);
+
+// The noise of the variable itself has this name. State tensors have their positions.
+constexpr u32 VARIABLE = 0xffffffffu;
+
+__device__ __forceinline__ void store(Real x, Param& to, const Launch& launch, u64 element) {
+    if (launch.stochastic) narrow_at_random(x, to, launch.step_salt, VARIABLE, element);
+    else narrow(x, to);
+}
 
 typedef void Update(Real& p, Real g, Real (&state)[NAMES], const Real* scalars, const Real* sums);
 
@@ -59,8 +69,8 @@ template <Update UPDATE, bool SETS_P> __device__ __forceinline__ void walk(const
                 Real wide = widen(ps.of[k]), state[NAMES];
                 STATE(WIDEN_GROUP)
                 UPDATE(wide, widen(gs.of[k]), state, launch.scalars, sums);
-                if (SETS_P) narrow(wide, ps.of[k]);
-                STATE(KEEP_GROUP)
+                if (SETS_P) store(wide, ps.of[k], launch, i + k);
+                STATE(NARROW_GROUP)
             }
             if (SETS_P) *(Group<Param>*)(p + i) = ps;
             STATE(STORE_GROUP)
@@ -69,8 +79,8 @@ template <Update UPDATE, bool SETS_P> __device__ __forceinline__ void walk(const
                 Real wide = widen(p[k]), state[NAMES];
                 STATE(WIDEN)
                 UPDATE(wide, widen(g[k]), state, launch.scalars, sums);
-                if (SETS_P) narrow(wide, p[k]);
-                STATE(KEEP)
+                if (SETS_P) store(wide, p[k], launch, k);
+                STATE(NARROW)
             }
         }
     }
