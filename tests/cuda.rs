@@ -65,7 +65,7 @@ fn run(
     steps: &[Vec<Option<Tensor>>],
     device: &Device,
 ) -> End {
-    run_with(|group| state_dtype.map_or(group, |dtype| group.state_dtype(dtype)), spec, start, steps, device)
+    run_with(|group| state_dtype.into_iter().fold(group, Group::state_dtype), spec, start, steps, device)
 }
 
 /// The same with another option of the group.

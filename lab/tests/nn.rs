@@ -78,6 +78,27 @@ fn a_dense_layer_is_a_linear_one_and_its_activation() {
 }
 
 #[test]
+fn dimensions_before_the_rows_are_rows() {
+    let (layers, vars) = layers(&[3, 4, 2], DType::F64);
+    let network = Mlp::new(layers.clone()).unwrap();
+    for leading in [&[2usize, 5] as &[_], &[2, 1, 5], &[0, 5], &[1, 1, 1, 1]] {
+        let x = var(7, &[leading, &[3]].concat(), DType::F64);
+        let linear = Linear::new(vars[0].as_tensor().clone(), Some(vars[1].as_tensor().clone()));
+        let flat = x.flatten(0, leading.len() - 1).unwrap();
+        let expected = linear.forward(&flat).unwrap().relu().unwrap();
+        let found = layers[0].forward(&x).unwrap();
+        assert_eq!(found.dims(), [leading, &[4]].concat());
+        assert!(apart(&found.reshape(expected.shape()).unwrap(), &expected) < 1e-14);
+        for y in [network.forward(&x).unwrap(), network.evaluate(&x).unwrap()] {
+            assert_eq!(y.dims(), [leading, &[2]].concat());
+            assert_eq!(floats(&y), floats(&network.forward(&flat).unwrap()));
+        }
+    }
+    let error = layers[0].forward(&var(1, &[3], DType::F64)).unwrap_err().to_string();
+    assert!(error.starts_with("an input of shape [3]; allowed: [.., rows, features]"), "{error}");
+}
+
+#[test]
 fn losses_are_candles_where_those_are_finite() {
     for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 2e-6)] {
         for rows in [1, 15, 16, 33, 700] {

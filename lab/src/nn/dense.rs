@@ -7,6 +7,7 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use super::block::{ROWS, transpose};
+use super::by_rows;
 use super::product::{add_column_sums, add_transposed_product, narrow_product, product};
 use super::simd::{Lane, Op, Scalar};
 use candle_optim::nn::cpu::{contents, contiguous, locked, shaped_as, widen_half};
@@ -50,7 +51,7 @@ impl Activation {
 
 /// A fully connected layer: `activation(x·wᵀ + b)`.
 ///
-/// Takes inputs `[rows, inputs]` to `[rows, outputs]`. Used where [`candle_nn::Linear`] and an activation would be, of
+/// Takes inputs `[.., rows, inputs]` to `[.., rows, outputs]`. Used where [`candle_nn::Linear`] and an activation would be, of
 /// which it is the fused form: on the CPU, a small layer is one pass forward and one backward, on one thread, and a large
 /// one Candle's matrix product and a pass. Several small ones are faster as an [`Mlp`](super::Mlp). Other devices use
 /// Candle's operations. In half precision on the CPU, where Candle has no product for bf16, sums are in f32.
@@ -105,11 +106,13 @@ impl Module for Dense {
             let layer = Self { weight, bias, activation: *activation };
             return layer.forward(&x)?.to_dtype(self.weight.dtype());
         }
-        if x.device().is_cpu() {
-            let (x, weight, bias) = (contiguous(x)?, contiguous(weight)?, contiguous(bias)?);
-            return x.apply_op3(&weight, &bias, Layer(*activation));
-        }
-        self.composed(x)
+        by_rows(x, |x| {
+            if x.device().is_cpu() {
+                let (x, weight, bias) = (contiguous(x)?, contiguous(weight)?, contiguous(bias)?);
+                return x.apply_op3(&weight, &bias, Layer(*activation));
+            }
+            self.composed(x)
+        })
     }
 }
 

@@ -15,13 +15,13 @@ use super::block::{
 use super::dense::is_large;
 use super::scratch::{Pieces, Scratch};
 use super::simd::{Lane, Op, Scalar};
-use super::{Activation, Dense};
+use super::{Activation, Dense, by_rows};
 use candle_optim::nn::cpu::{contents, contiguous, locked, shaped_as};
 use candle_optim::on_floats;
 
 /// A multi-layer perceptron: fully connected layers, each of the results of the one before.
 ///
-/// Takes inputs `[rows, inputs]` of the first layer to `[rows, outputs]` of the last, as a [`candle_nn::Sequential`] of
+/// Takes inputs `[.., rows, inputs]` of the first layer to `[.., rows, outputs]` of the last, as a [`candle_nn::Sequential`] of
 /// the layers does. On the CPU and with small layers it is one operation, which takes some rows at a time through all
 /// layers while they stay in the first-level cache. The backward pass computes the results between the layers again, which
 /// costs about as much as to write and read them. Each thread retains at most 1 MiB of memory for them, for each type of
@@ -54,6 +54,9 @@ impl Mlp {
 
     /// The results of [`forward`](Module::forward) without what a backward pass would need: for evaluation.
     pub fn evaluate(&self, x: &Tensor) -> Result<Tensor> {
+        if x.rank() != 2 {
+            return by_rows(x, |x| self.evaluate(x));
+        }
         if !self.is_one_pass(x)? {
             return Ok(self.forward(x)?.detach());
         }
@@ -85,6 +88,9 @@ impl Mlp {
 
 impl Module for Mlp {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if x.rank() != 2 {
+            return by_rows(x, |x| self.forward(x));
+        }
         if !self.is_one_pass(x)? {
             return self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x));
         }

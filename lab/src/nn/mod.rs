@@ -19,6 +19,20 @@ mod simd;
 pub use dense::{Activation, Dense};
 pub use mlp::Mlp;
 
+use candle_core::{Error, Result, Tensor};
+
+/// Calls `f` with `x` as `[rows, features]`. More dimensions before the last count as rows, and come back in the result.
+fn by_rows(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    match x.dims() {
+        [_, _] => f(x),
+        [leading @ .., features] if leading.len() > 1 => {
+            let y = f(&x.reshape((leading.iter().product::<usize>(), *features))?)?;
+            y.reshape([leading, &y.dims()[1..]].concat())
+        }
+        dims => Err(Error::Msg(format!("an input of shape {dims:?}; allowed: [.., rows, features]"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     /// Numbers from -1 to 1, other ones for each seed.
