@@ -5,6 +5,8 @@
 pub struct Clock {
     /// The number of this step; the first is 1.
     pub step: u64,
+    /// Whether the variable had a gradient before this step. A clock of the group counts steps without one, too.
+    pub started: bool,
     /// The dimensions of the variable.
     pub dims: Vec<usize>,
     pub(crate) memory: Vec<Memory>,
@@ -19,7 +21,7 @@ pub(crate) struct Memory {
 
 impl Clock {
     pub(crate) fn first(dims: &[usize]) -> Self {
-        Self { step: 1, dims: dims.into(), memory: vec![] }
+        Self { step: 1, dims: dims.into(), ..Self::default() }
     }
 
     /// `beta` to the power of the step.
@@ -41,14 +43,14 @@ impl Clock {
         &mut self.memory[at].now
     }
 
-    /// Takes over the count and the numbers of a clock, but not its dimensions.
+    /// Takes over the count and the numbers of another clock.
     pub(crate) fn follow(&mut self, other: &Self) {
         self.step = other.step;
         self.memory.clone_from(&other.memory);
     }
 
     pub(crate) fn agrees(&self, other: &Self) -> bool {
-        self.step == other.step && self.memory == other.memory
+        (self.step, self.started) == (other.step, other.started) && self.memory == other.memory
     }
 }
 

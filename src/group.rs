@@ -275,6 +275,7 @@ impl Group {
             slots.iter_mut().fold(Found::default(), |all, slot| {
                 let found = slot.find_grad(grads, vars);
                 slot.clock.step += u64::from(always || slot.hot.has_grad);
+                slot.clock.started = slot.started;
                 all.or(found)
             })
         };
