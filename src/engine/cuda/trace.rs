@@ -69,6 +69,9 @@ impl Real for Sym {
     fn sqrt(self) -> Self {
         record(Node::Call("root", vec![self]))
     }
+    fn cbrt(self) -> Self {
+        record(Node::Call("cube_root", vec![self]))
+    }
     fn abs(self) -> Self {
         record(Node::Call("magnitude", vec![self]))
     }

@@ -7,6 +7,18 @@ struct bf16 { u16 bits; };
 __device__ __forceinline__ float root(float x) { return sqrtf(x); }
 __device__ __forceinline__ double root(double x) { return sqrt(x); }
 
+// Of a number of at least 0, by Newton's method, with the operations of the CPU.
+__device__ __forceinline__ float cube_root(float x) {
+    float y = __uint_as_float(__float_as_uint(x) / 3 + 0x2a5119f2u);
+    for (int i = 0; i < 3; ++i) y = y + (x / (y * y) - y) * (1.0f / 3.0f);
+    return x > 0 ? y : x;
+}
+__device__ __forceinline__ double cube_root(double x) {
+    double y = __longlong_as_double((long long)((u64)__double_as_longlong(x) / 3 + 0x2a9f789300000000ull));
+    for (int i = 0; i < 4; ++i) y = y + (x / (y * y) - y) * (1.0 / 3.0);
+    return x > 0 ? y : x;
+}
+
 __device__ __forceinline__ float magnitude(float x) { return fabsf(x); }
 __device__ __forceinline__ double magnitude(double x) { return fabs(x); }
 
