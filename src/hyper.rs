@@ -247,6 +247,10 @@ pub trait Hyper: Any + fmt::Debug + Send + Sync {
     fn summary(&self) -> &'static str;
     /// The publication.
     fn source(&self) -> &'static str;
+    /// The packages with which its steps are compared.
+    fn reference(&self) -> &'static str {
+        ""
+    }
     /// When it runs, if it is a wrapper. A wrapper needs another optimizer in its group.
     fn runs(&self) -> Option<Runs>;
     /// All keys; `lr` comes first.
@@ -328,7 +332,7 @@ pub trait Hyper: Any + fmt::Debug + Send + Sync {
 
 /// Declares the hyperparameters of an optimizer: the struct, its defaults and ranges, and its fields by key.
 ///
-/// A summary and a source may follow the name. `lr: f64 [0.0..] = 1e-3, "Learning rate.";` declares a field with its
+/// A summary and a source may follow the name, and then the packages with which its steps are compared. `lr: f64 [0.0..] = 1e-3, "Learning rate.";` declares a field with its
 /// range, default and documentation. Its type is `f64`, `u32`, `bool`, an `Option` of these, or an enum of
 /// [`words!`](crate::words!). Infinite numbers are not allowed, unless the range ends in `..=f64::INFINITY`; infinity is then
 /// written `none`. `runs Before base` or `runs After base` declares a wrapper. `conflict |h| ..` gives the reason why values
@@ -336,7 +340,7 @@ pub trait Hyper: Any + fmt::Debug + Send + Sync {
 #[macro_export]
 macro_rules! hyper {
     (
-        $(#[$doc:meta])* $vis:vis struct $Name:ident for $name:literal $(, $summary:literal, $source:literal)? {
+        $(#[$doc:meta])* $vis:vis struct $Name:ident for $name:literal $(, $summary:literal, $source:literal $(, $reference:literal)?)? {
             $($field:ident: $ty:ty $([$range:expr])? = $default:expr, $text:literal;)*
         }
         $(runs $Runs:ident base)?
@@ -364,6 +368,9 @@ macro_rules! hyper {
             }
             fn source(&self) -> &'static str {
                 concat!($($source)?)
+            }
+            fn reference(&self) -> &'static str {
+                concat!($($($reference)?)?)
             }
             fn runs(&self) -> Option<$crate::hyper::Runs> {
                 $crate::__or!(@expr [$(Some($crate::hyper::Runs::$Runs))?] None)

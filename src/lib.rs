@@ -110,7 +110,7 @@ pub mod prelude {
     pub use crate::algorithm::{Algorithm, Clock, Slot, Slots, State};
     pub use crate::error::Result;
     pub use crate::real::Real;
-    pub use crate::rule::{Elementwise, Rule, Zero, ema, ratio};
+    pub use crate::rule::{Elementwise, Rule, Zero, decay, ema, ratio};
     pub use crate::{DropIn, hyper, rule, words};
     pub use candle_core::Tensor;
 }

@@ -62,6 +62,12 @@ pub fn ema<R: Real>(avg: R, x: R, beta: R, complement: R) -> R {
     avg * beta + x * complement
 }
 
+/// Weight decay λ, coupled or decoupled: the factor of the weight that is added to the gradient, and the factor of the weight
+/// itself. One of them has no effect.
+pub fn decay(lr: f64, weight_decay: f64, decoupled: bool) -> (f64, f64) {
+    if decoupled { (0., 1. - lr * weight_decay) } else { (weight_decay, 1.) }
+}
+
 /// `x/d` for `d` ≥ 0, but 0 where `d` is 0. An element that has had no gradient then stays, also if eps is 0 or too small for
 /// the type, where torch computes 0/0. NaN stays NaN.
 #[inline(always)]

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use candle_core::{DType, Device, Tensor};
+
 use crate::algorithm::{Algorithm, Method};
 use crate::error::{Error, Result};
 use crate::hyper::{Runs, Value};
@@ -121,15 +123,30 @@ impl Registry {
         self.all().map(|algorithm| algorithm.name())
     }
 
-    /// A Markdown table of all optimizers.
+    /// A Markdown table of all optimizers with their keys.
     pub fn markdown(&self) -> String {
-        let mut table = "| optimizer | what it is | keys and defaults | source |\n|---|---|---|---|\n".to_string();
-        for algorithm in self.all() {
+        let row = |algorithm: &dyn Algorithm| {
             let keys: Vec<_> = algorithm.fields().iter().map(|field| format!("`{field}`")).collect();
-            let (name, summary, source) = (algorithm.name(), algorithm.summary(), algorithm.source());
-            table += &format!("| `{name}` | {summary} | {} | {source} |\n", keys.join(" "));
-        }
-        table
+            vec![algorithm.summary().into(), keys.join(" "), algorithm.source().into()]
+        };
+        self.table("| optimizer | what it is | keys and defaults | source |\n|---|---|---|---|\n", row)
+    }
+
+    /// A Markdown table of all optimizers with what a step computes with, the bytes of state for an f32 number of a matrix, and
+    /// what the steps are compared with.
+    pub fn overview(&self) -> String {
+        let row = |algorithm: &dyn Algorithm| {
+            let [summary, reference, source] = [algorithm.summary(), algorithm.reference(), algorithm.source()];
+            vec![summary.into(), kind(algorithm).into(), state_bytes(algorithm), reference.into(), source.into()]
+        };
+        let header =
+            "| optimizer | what it is | computes with | state | compared with | source |\n|---|---|---|--:|---|---|\n";
+        self.table(header, row)
+    }
+
+    fn table(&self, header: &str, row: impl Fn(&dyn Algorithm) -> Vec<String>) -> String {
+        let line = |algorithm: &dyn Algorithm| format!("| `{}` | {} |\n", algorithm.name(), row(algorithm).join(" | "));
+        header.to_owned() + &self.all().map(|algorithm| line(&*algorithm)).collect::<String>()
     }
 
     /// Reads a spec.
@@ -185,6 +202,30 @@ impl Registry {
         chain.insert(if outer.runs() == Some(Runs::After) { chain.len() } else { 0 }, outer);
         Ok(chain)
     }
+}
+
+/// What a step computes with, at the defaults.
+fn kind(algorithm: &dyn Algorithm) -> &'static str {
+    match (algorithm.kernel(), algorithm.runs(), algorithm.evaluates()) {
+        (_, Some(_), _) => "around another",
+        (_, _, true) => "the loss again",
+        (Some(kernel), ..) if kernel.has_sums() => "elements, sums",
+        (Some(_), ..) => "elements",
+        (None, ..) => "tensors",
+    }
+}
+
+/// The bytes of state for each number of a large f32 matrix; none if they change from step to step.
+fn state_bytes(algorithm: &dyn Algorithm) -> String {
+    let bytes = || -> Result<f64> {
+        let p = Tensor::ones((64, 64), DType::F32, &Device::Cpu)?;
+        let elements: usize = match algorithm.kernel() {
+            Some(_) => algorithm.state_names(p.dims()).len() * p.elem_count(),
+            None => algorithm.init(&p)?.values().map(Tensor::elem_count).sum(),
+        };
+        Ok((elements * 4) as f64 / p.elem_count() as f64)
+    };
+    bytes().map_or_else(|_| String::new(), |bytes| format!("{}", (bytes * 100.).round() / 100.))
 }
 
 pub(crate) fn entry<A: Algorithm + Default>() -> fn() -> Box<dyn Algorithm> {

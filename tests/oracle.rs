@@ -24,10 +24,13 @@ const WITHOUT: [(&str, &str); 3] = [
 ];
 
 /// State that we keep and the reference does not, and why.
-const OURS_ALONE: [(&str, &str, &str); 3] = [
+const OURS_ALONE: [(&str, &str, &str); 6] = [
     ("lion", "step", "neither lion-pytorch nor timm counts steps"),
     ("lion", "initial_lr", "lion-pytorch keeps it in the object, outside the state"),
     ("muon", "step", "PyTorch's Muon counts no steps"),
+    ("signum", "step", "pytorch_optimizer's counts calls, which nothing reads"),
+    ("lars", "step", "timm's counts no steps"),
+    ("asgd", "eval", "PyTorch's ASGD keeps the average `ax` and evaluates with the weights"),
 ];
 
 /// Rows of an oracle that are no state. Muon's reference is PyTorch's with float64 where it says bfloat16; this is
@@ -85,6 +88,18 @@ fn every_optimizer_has_an_oracle() {
         assert!(excused != oracles(name).next().is_some(), "{name}: see WITHOUT, and tests/fixtures/make.py");
     }
     assert!(WITHOUT.iter().all(|(name, _)| Registry::default().names().any(|known| known == *name)));
+}
+
+#[test]
+fn an_optimizer_names_its_references() {
+    for algorithm in Registry::default().all() {
+        for file in oracles(algorithm.name()) {
+            let parts: Vec<&str> = file.split('/').collect();
+            let [_, package, _] = parts[..] else { continue };
+            assert!(algorithm.reference().split(", ").any(|named| named == package), "{file}");
+        }
+        assert!(!algorithm.reference().is_empty(), "{}", algorithm.name());
+    }
 }
 
 #[test]
@@ -363,7 +378,7 @@ fn the_oracle_sees_every_hyperparameter() {
 mod planted {
     use candle_optim::hyper::{Field, Hyper, Runs, Value};
     use candle_optim::prelude::*;
-    use candle_optim::{ParamsAdamW, ParamsLion, ParamsNAdam, ParamsRprop};
+    use candle_optim::{ParamsAdamW, ParamsLion, ParamsNAdam, ParamsRprop, ParamsSgd};
 
     /// The rule of an optimizer with other scalars.
     #[derive(Clone)]
@@ -401,7 +416,15 @@ mod planted {
             }
         }
     )*} }
-    keys_of_the_first_field!(Off<P>, AverageFirst, EpsInTheRoot, KeepsTheGradient, CorrectedOnce);
+    keys_of_the_first_field!(
+        Off<P>,
+        AverageFirst,
+        EpsInTheRoot,
+        LargestCorrected,
+        DecayLast,
+        KeepsTheGradient,
+        CorrectedOnce
+    );
 
     impl<P: Elementwise + Clone> Elementwise for Off<P> {
         type Rule = P::Rule;
@@ -452,6 +475,49 @@ mod planted {
             s.exp_avg = ema(s.exp_avg, g, self.beta1, self.one_minus_beta1);
             s.exp_avg_sq = ema(s.exp_avg_sq, g * g, self.beta2, self.one_minus_beta2);
             p * self.decay_factor - self.step_size * s.exp_avg / (s.exp_avg_sq / self.correction2 + self.eps).sqrt()
+        }
+    }
+
+    /// AMSGrad of the corrected average.
+    #[derive(Clone, Debug, Default)]
+    pub struct LargestCorrected(pub ParamsAdamW);
+
+    rule! {
+        pub struct AmsGradStep from (h: LargestCorrected, t) {
+            beta1 = h.0.beta1, one_minus_beta1 = 1. - h.0.beta1, beta2 = h.0.beta2, one_minus_beta2 = 1. - h.0.beta2,
+            eps = h.0.eps, correction2 = 1. - t.power(h.0.beta2), decay_factor = 1. - h.0.lr * h.0.weight_decay,
+            step_size = h.0.lr / (1. - t.power(h.0.beta1)),
+        }
+        state AmsGradMoments { exp_avg, exp_avg_sq, max_exp_avg_sq }
+    }
+
+    impl<R: Real> Rule<R> for AmsGradStep<R> {
+        #[inline(always)]
+        fn update(&self, p: R, g: R, s: &mut AmsGradMoments<R>) -> R {
+            s.exp_avg = ema(s.exp_avg, g, self.beta1, self.one_minus_beta1);
+            s.exp_avg_sq = ema(s.exp_avg_sq, g * g, self.beta2, self.one_minus_beta2);
+            s.max_exp_avg_sq = s.max_exp_avg_sq.max(s.exp_avg_sq / self.correction2);
+            p * self.decay_factor - self.step_size * s.exp_avg / (s.max_exp_avg_sq.sqrt() + self.eps)
+        }
+    }
+
+    /// SGD that adds the decay after the momentum.
+    #[derive(Clone, Debug, Default)]
+    pub struct DecayLast(pub ParamsSgd);
+
+    rule! {
+        pub struct SgdStep from (h: DecayLast, t) {
+            lr = h.0.lr, weight_decay = h.0.weight_decay, momentum = h.0.momentum,
+            of_g = if t.step == 1 { 1. } else { 1. - h.0.dampening },
+        }
+        state Buffer { momentum_buffer }
+    }
+
+    impl<R: Real> Rule<R> for SgdStep<R> {
+        #[inline(always)]
+        fn update(&self, p: R, g: R, s: &mut Buffer<R>) -> R {
+            s.momentum_buffer = self.momentum * s.momentum_buffer + self.of_g * g;
+            p - self.lr * (s.momentum_buffer + self.weight_decay * p)
         }
     }
 
@@ -516,7 +582,10 @@ fn filled<P: Algorithm>(mut params: P, spec: &Spec) -> Option<Method> {
 /// Mistakes of the kind that one makes: each is seen.
 #[test]
 fn the_oracle_sees_planted_mistakes() {
-    use candle_optim::optimizers::{adamw, lamb, lion, nadam, prodigy, rprop, schedule_free_sgd};
+    use candle_optim::optimizers::{
+        adamw, adan, adopt, asgd, lamb, lars, lion, madgrad, mars, nadam, prodigy, radam, rprop, schedule_free_sgd,
+        yogi,
+    };
     use candle_optim::rule::Elementwise;
     use candle_optim::*;
     use planted::*;
@@ -539,6 +608,41 @@ fn the_oracle_sees_planted_mistakes() {
         "oracle/timm/adamw", ParamsAdamW, "a step late", late;
         "oracle/timm/adamw", ParamsAdamW, "decay doubled",
             |h, t| adamw::Step { decay_factor: 1. - 2. * h.lr * h.weight_decay, ..h.scalars(t) };
+        "oracle_adamw", ParamsAdamW, "a bias corrected twice", |h, t| {
+            let k = h.scalars(t);
+            adamw::Step { step_size: k.step_size / (1. - t.power(h.beta1)), ..k }
+        };
+        "oracle/torch/radam", ParamsRAdam, "rectified from ρ > 4 on", |h, t| {
+            let (k, power) = (h.scalars(t), t.power(h.beta2));
+            let most = 2. / (1. - h.beta2) - 1.;
+            let rho = most - 2. * t.step as f64 * power / (1. - power);
+            let r = ((rho - 4.) * (rho - 2.) * most / ((most - 4.) * (most - 2.) * rho)).sqrt();
+            if rho > 4. { radam::Step { plain: 0., adaptive: (k.plain + h.lr) * r * (1. - power).sqrt(), ..k } } else { k }
+        };
+        "oracle/torch/radam", ParamsRAdam, "a step late", late;
+        "oracle/timm/nadamw", ParamsNAdamW, "a step late", late;
+        "oracle/torch/adamax", ParamsAdamax, "a step late", late;
+        "oracle/torch/adagrad", ParamsAdagrad, "a step late", late;
+        "oracle/torch/asgd", ParamsAsgd, "the average of the first steps alone", |h, t| asgd::Step { mu: 0., one_minus_mu: 1., ..h.scalars(t) };
+        "oracle/torch-optimizer/yogi", ParamsYogi, "from zero", |h, t| yogi::Step { initial_accumulator: 0., ..h.scalars(t) };
+        "oracle/adabelief-pytorch/adabelief", ParamsAdaBelief, "a step late", late;
+        "oracle/timm/adan", ParamsAdan, "no first gradient", |h, t| adan::Step { had_grad: 1., ..h.scalars(t) };
+        "oracle/timm/adan", ParamsAdan, "1 - β₂ in the step", |h, t| {
+            let k = h.scalars(t);
+            adan::Step { of_d: k.of_d / h.beta2 * (1. - h.beta2), ..k }
+        };
+        "oracle/pytorch_optimizer/ademamix", ParamsAdEmaMix, "a step late", late;
+        "oracle/timm/adopt", ParamsAdopt, "the limit of the next step", |h, t| {
+            let k = h.scalars(t);
+            adopt::Step { limit: if t.step == 1 { 0. } else { (t.step as f64).powf(h.clip_exp) }, ..k }
+        };
+        "oracle/timm/lars", ParamsLars, "no trust ratio", |h, t| lars::Step { adapts: false, ..h.scalars(t) };
+        "oracle/timm/lars", ParamsLars, "dampening from the first step on",
+            |h, t| lars::Step { one_minus_dampening: 1. - h.dampening, ..h.scalars(t) };
+        "oracle/timm/mars", ParamsMars, "a gradient before the first",
+            |h, t| mars::Step { of_difference: h.gamma * h.beta1 / (1. - h.beta1), ..h.scalars(t) };
+        "oracle/madgrad/madgrad", ParamsMadgrad, "no root of the step", |h, t| madgrad::Step { k: h.lr + h.eps, ..h.scalars(t) };
+        "oracle/schedulefree/schedulefreeadamw", ParamsScheduleFreeAdamW, "a step late", late;
         "oracle/lion-pytorch/lion", ParamsLion, "one average for both",
             |h, t| lion::Step { beta1: h.beta2, one_minus_beta1: 1. - h.beta2, ..h.scalars(t) };
         "oracle/lion-pytorch/lion", ParamsLion, "decay outside the learning rate",
@@ -568,6 +672,12 @@ fn the_oracle_sees_planted_mistakes() {
     see("oracle_adamw", "ε in the root", &|spec| {
         // The rule has no AMSGrad.
         (!is_set(spec, "amsgrad")).then(|| filled(EpsInTheRoot::default(), spec)).flatten()
+    });
+    see("oracle_adamw", "the largest of the corrected average", &|spec| {
+        is_set(spec, "amsgrad").then(|| filled(LargestCorrected::default(), spec)).flatten()
+    });
+    see("oracle_sgd", "the decay after the momentum", &|spec| {
+        (is_set(spec, "momentum") && !is_set(spec, "nesterov")).then(|| filled(DecayLast::default(), spec)).flatten()
     });
     see("oracle/torch/rprop", "a gradient kept whose sign changed", &|spec| filled(KeepsTheGradient::default(), spec));
     see("oracle/torch/nadam", "one correction for both", &|spec| filled(CorrectedOnce::default(), spec));

@@ -56,12 +56,22 @@ fn closes(spec: &Spec) -> bool {
     chain(spec).iter().any(|algorithm| algorithm.evaluates())
 }
 
-/// Optimizers in which the learning rate of a step does not scale that step, and why.
-const LR_IS_NO_FACTOR: [(&str, &str); 1] =
-    [("rprop", "it is the first step size; later ones follow from signs, and never reach 0")];
+/// What does not hold of an optimizer, or of those of its specs that set a key, and why.
+const EXCEPTIONS: [(&str, &str, &str); 6] = [
+    ("lr is a factor", "rprop", "it is the first step size; later ones follow from signs, and never reach 0"),
+    ("lr is a factor", "adabelief:fixed_decay", "weights decay by λ, whatever the learning rate"),
+    ("lr acts at once", "asgd", "as in PyTorch, a new learning rate acts a step late"),
+    ("lr acts at once", "adabelief:degenerated_to_sgd", "it does not move in the first steps"),
+    ("shape does not matter", "mars", "a vector takes another step than a matrix"),
+    ("zero stays", "yogi", "its average starts above 0"),
+];
 
-fn lr_is_a_factor(spec: &Spec) -> bool {
-    chain(spec).iter().all(|algorithm| LR_IS_NO_FACTOR.iter().all(|(name, _)| *name != algorithm.name()))
+fn holds(what: &str, spec: &Spec) -> bool {
+    let is = |which: &str| {
+        let (name, key) = which.split_once(':').unwrap_or((which, ""));
+        chain(spec).iter().any(|algorithm| algorithm.name() == name) && spec.text().contains(key)
+    };
+    !EXCEPTIONS.iter().any(|(property, which, _)| *property == what && is(which))
 }
 
 #[test]
@@ -80,8 +90,9 @@ fn a_learning_rate_of_zero_leaves_parameters_alone() {
             }
             let moved = largest(floats(&p).iter().zip(before).map(|(p, before)| (p - before) / before));
             let allowed = if averages { STEPS as f64 * epsilon } else { 0. };
-            assert!(moved <= allowed || !lr_is_a_factor(&spec), "{} {dtype:?}: {moved:e}", spec.text());
-            assert!(moved > 0. || lr_is_a_factor(&spec) || dtype != DType::F64, "{} needs no excuse", spec.text());
+            let factor = holds("lr is a factor", &spec);
+            assert!(moved <= allowed || !factor, "{} {dtype:?}: {moved:e}", spec.text());
+            assert!(moved > 0. || factor || dtype != DType::F64, "{} needs no exception", spec.text());
         }
     }
 }
@@ -208,7 +219,9 @@ fn variables_are_known_by_name() {
 #[test]
 fn shape_does_not_matter() {
     let shapes = [&[][..], &[1], &[4, 6], &[2, 1, 3, 4]];
-    for spec in all_specs().iter().filter(|spec| shapes.iter().all(|dims| accepts(spec, dims))) {
+    let takes_all =
+        |spec: &&Spec| shapes.iter().all(|dims| accepts(spec, dims)) && holds("shape does not matter", spec);
+    for spec in all_specs().iter().filter(takes_all) {
         for dims in shapes {
             let (p, steps) = stream(dims.iter().product(), DType::F32);
             let (dented, along) = shaped((p.clone(), steps.clone()), dims);
@@ -353,7 +366,9 @@ fn maximizing_is_minimizing_along_the_negative_gradient() {
         };
         let expected = run(&copy(&p), false, &map(&steps, Tensor::neg));
         assert_eq!(run(&copy(&p), true, &steps), expected, "{}", spec.text());
-        assert_eq!(end(&spec, &copy(&p), &steps) == expected, spec.method().maximizes(), "{}", spec.text());
+        // Some wait for several gradients before they move.
+        let same = spec.method().maximizes() || expected == bits(&p);
+        assert_eq!(end(&spec, &copy(&p), &steps) == expected, same, "{}", spec.text());
     }
 }
 
@@ -473,7 +488,8 @@ fn a_late_first_gradient_starts_the_state_then() {
             assert_eq!((bits(&b), of_b(&optim)), (bits(&alone), of_b(&fresh)), "{}", spec.text());
         }
         // An average that has taken one step from the copy is near it.
-        for name in chain(&spec).iter().flat_map(|algorithm| algorithm.weight_copies()) {
+        let copies = chain(&spec).iter().flat_map(|algorithm| algorithm.weight_copies());
+        for name in copies.filter(|copy| names.contains(copy)) {
             let sum = |values: &[f64]| values.iter().map(|x| x.abs()).sum::<f64>();
             let (copied, start) = (floats(&state[&format!("b.{name}")]), floats(&start));
             let away: Vec<f64> = copied.iter().zip(&start).map(|(copied, start)| copied - start).collect();
@@ -553,6 +569,24 @@ fn nan_stays_in_its_element() {
     }
 }
 
+/// Sums spread it, but no element with a NaN gradient takes a finite step.
+#[test]
+fn nan_never_becomes_a_finite_step() {
+    for spec in all_specs().iter().filter(|spec| !closes(spec)) {
+        for (dtype, at) in DTYPES.into_iter().flat_map(|dtype| [0, 1, 4].map(|at| (dtype, at))) {
+            let (p, mut steps) = stream_for(spec, 33, dtype);
+            let mut values = floats(&steps[at]);
+            values[7] = f64::NAN;
+            steps[at] = tensor(&values, dtype).reshape(p.shape()).unwrap();
+            let mut optim = optim(spec, [&p]);
+            for (i, along) in steps.into_iter().enumerate() {
+                step(&mut optim, [(&p, along)]).unwrap();
+                assert!(i < at || floats(&p)[7].is_nan(), "{} {dtype:?}: step {i} after NaN at {at}", spec.text());
+            }
+        }
+    }
+}
+
 /// Where all have the sign of zero, a rule of signs stands still.
 /// A spec that has another value of a key, if its optimizer has the key.
 fn with(spec: &Spec, key: &str, value: &str) -> Option<Spec> {
@@ -620,7 +654,7 @@ fn a_constant_gradient_gives_finite_weights() {
 
 #[test]
 fn the_sign_of_zero_is_zero() {
-    for spec in all_specs().iter().filter(|spec| elementwise(spec) && counts_alone(spec)) {
+    for spec in all_specs().iter().filter(|spec| elementwise(spec) && counts_alone(spec) && holds("zero stays", spec)) {
         for dtype in DTYPES {
             let zeros = [0., -0.];
             let p = var(&zeros, dtype);
@@ -632,7 +666,8 @@ fn the_sign_of_zero_is_zero() {
 
 #[test]
 fn the_learning_rate_counts_from_when_it_is_set() {
-    for spec in all_specs().iter().filter(|spec| lr_is_a_factor(spec)) {
+    let counts = |spec: &&Spec| holds("lr is a factor", spec) && holds("lr acts at once", spec);
+    for spec in all_specs().iter().filter(counts) {
         let [(p, steps), (q, _)] = [(); 2].map(|()| stream_for(spec, 33, DType::F64));
         let (mut changed, mut usual) = (optim(spec, [&p]), optim(spec, [&q]));
         let lr = changed.lr(0).unwrap();

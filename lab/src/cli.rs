@@ -192,7 +192,7 @@ pub struct KernelArgs {
 /// Options of `list`.
 #[derive(Args, Clone, Debug)]
 pub struct ListArgs {
-    /// Print the optimizers as a Markdown table
+    /// Print the optimizers as Markdown tables
     #[arg(long)]
     pub markdown: bool,
 }

@@ -47,7 +47,11 @@ pub fn run(cli: Cli) -> Result<()> {
         }
         Some(Command::List(args)) => {
             let registry = registry()?;
-            tables::print(if args.markdown { registry.markdown() } else { list::text(&registry) }.trim_end())
+            let text = match args.markdown {
+                true => format!("{}\n{}", registry.overview(), registry.markdown()),
+                false => list::text(&registry),
+            };
+            tables::print(text.trim_end())
         }
     }
 }

@@ -11,7 +11,9 @@ pub fn text(registry: &Registry) -> String {
     let mut text = String::from("Optimizers: NAME[:KEY=VALUE[,KEY=VALUE]...]\n");
     let width = registry.all().flat_map(|algorithm| algorithm.keys()).map(|key| key.len()).max().unwrap_or_default();
     for algorithm in registry.all() {
-        let _ = write!(text, "\n{}\n  {}; {}\n", algorithm.name(), algorithm.summary(), algorithm.source());
+        let _ = write!(text, "\n{}\n  {}; {}", algorithm.name(), algorithm.summary(), algorithm.source());
+        let reference = algorithm.reference();
+        text += &if reference.is_empty() { "\n".to_owned() } else { format!("; compared with {reference}\n") };
         for field in algorithm.fields() {
             let (key, default, doc) = (field.key, field.value.text(), field.doc.trim_end_matches('.'));
             let _ = writeln!(text, "    {key:<width$} {default:<8} {doc}; {}", field.allowed());

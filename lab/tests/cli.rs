@@ -541,7 +541,7 @@ fn every_mistake_is_one_line_that_helps_and_changes_nothing() {
         ("bench --optimizer lbfgs", FAILED, &["'lbfgs'", "computes the loss again", "allowed: optimizers that"]),
         ("bench --optimizer sam:base=adam", FAILED, &["'sam:base=adam'", "computes the loss again"]),
         ("bench --parameters 2 --tensors 3", FAILED, &["--parameters is 2", "--tensors, 3"]),
-        ("train --optimizer adm", USAGE, &["'adm'", "did you mean 'adam'", "rmsprop"]),
+        ("train --optimizer adm", USAGE, &["'adm'", "did you mean 'adam'", "nadam"]),
         ("train --optimizer zzz", USAGE, &["'zzz'", "allowed: sgd, ", ", candle-sgd, candle-adamw"]),
         ("train --optimizer candle-sdg", USAGE, &["'candle-sdg'", "did you mean 'candle-sgd'"]),
         ("train --optimizer candle-sgd:x=1", USAGE, &["unknown key of candle-sgd 'x'", "allowed: lr, maximize"]),

@@ -8,7 +8,7 @@
 use super::adamw::{self, ParamsAdamW};
 use crate::prelude::*;
 
-hyper! { pub struct ParamsAdam for "adam", "Adam with L2 decay; AMSGrad", "Kingma and Ba 2014, arXiv:1412.6980" {
+hyper! { pub struct ParamsAdam for "adam", "Adam with L2 decay; AMSGrad", "Kingma and Ba 2014, arXiv:1412.6980", "torch" {
     lr: f64 [0.0..] = 1e-3, "Learning rate.";
     beta1: f64 [0.0..1.0] = 0.9, "Decay β₁ of the gradient's average.";
     beta2: f64 [0.0..1.0] = 0.999, "Decay β₂ of the squared gradient's average.";

@@ -5,12 +5,12 @@
 //! v ← β₂·v + (1 - β₂)·g²         v̂ = v/(1 - β₂ᵗ)      AMSGrad: of the largest v so far
 //! p ← p·(1 - lr·λ) - lr·m̂/(√v̂ + ε)
 //! ```
-//! Caution: `k·m̂/max(mean k, 10⁻³)` for m̂, where k is 1 if m·g > 0, else 0; the mean is the tensor's. Loshchilov and
-//! Hutter, 2017, arXiv:1711.05101, algorithm 2; AMSGrad: Reddi et al., 2018, arXiv:1904.09237; caution: Liang et al., 2024,
-//! arXiv:2411.16085, as in timm. As in torch, step size and root are corrected; `candle_nn::AdamW` corrects the averages.
+//! Loshchilov and Hutter, 2017, arXiv:1711.05101, algorithm 2; AMSGrad: Reddi et al., 2018, arXiv:1904.09237. As in torch, step
+//! size and root are corrected; `candle_nn::AdamW` corrects the averages. Caution as in `caution.rs`, of m.
+use super::caution::{agrees, cautious};
 use crate::prelude::*;
 
-hyper! { pub struct ParamsAdamW for "adamw", "Adam with decoupled decay; AMSGrad, caution", "Loshchilov and Hutter 2017, arXiv:1711.05101" {
+hyper! { pub struct ParamsAdamW for "adamw", "Adam with decoupled decay; AMSGrad, caution", "Loshchilov and Hutter 2017, arXiv:1711.05101", "torch, timm" {
     lr: f64 [0.0..] = 1e-3, "Learning rate.";
     beta1: f64 [0.0..1.0] = 0.9, "Decay β₁ of the gradient's average.";
     beta2: f64 [0.0..1.0] = 0.999, "Decay β₂ of the squared gradient's average.";
@@ -37,7 +37,7 @@ impl<R: Real> Rule<R> for Step<R> {
     #[inline(always)]
     fn measure(&self, _p: R, g: R, s: Moments<R>) -> Agreement<R> {
         let m = ema(s.exp_avg, g, self.beta1, self.one_minus_beta1);
-        Agreement { agreeing: (m * g).if_positive(R::lit(1.), R::lit(0.)), count: R::lit(1.) }
+        Agreement { agreeing: agrees(m, g), count: R::lit(1.) }
     }
     #[inline(always)]
     fn update(&self, p: R, g: R, s: &mut Moments<R>) -> R {
@@ -51,8 +51,7 @@ impl<R: Real> Rule<R> for Step<R> {
         }
         let mut m = s.exp_avg;
         if self.caution {
-            let share = (self.agreeing / self.count).max(R::lit(1e-3));
-            m = (m * g).if_positive(m / share, R::lit(0.));
+            m = cautious(m, g, self.agreeing, self.count);
         }
         let denominator = (mean_sq.sqrt() / self.root_correction + self.eps).named("denominator");
         p * self.decay_factor - ratio((self.step_size * m).named("scaled"), denominator)

@@ -9,7 +9,7 @@
 //! You et al., 2019, arXiv:1904.00962; as in timm. One clock for the group.
 use crate::prelude::*;
 
-hyper! { pub struct ParamsLamb for "lamb", "Adam's direction, scaled to the norm of the weights", "You et al. 2019, arXiv:1904.00962" {
+hyper! { pub struct ParamsLamb for "lamb", "Adam's direction, scaled to the norm of the weights", "You et al. 2019, arXiv:1904.00962", "timm" {
     lr: f64 [0.0..] = 1e-3, "Learning rate.";
     bias_correction: bool = true, "Divide the averages by 1 - βᵗ.";
     beta1: f64 [0.0..1.0] = 0.9, "Decay β₁ of the gradient's average.";

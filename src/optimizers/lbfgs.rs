@@ -14,7 +14,7 @@ use candle_core::DType;
 use crate::prelude::*;
 use line_search::{Point, strong_wolfe};
 
-hyper! { pub struct ParamsLbfgs for "lbfgs", "Newton's direction from past gradients", "Nocedal and Wright 2006" {
+hyper! { pub struct ParamsLbfgs for "lbfgs", "Newton's direction from past gradients", "Nocedal and Wright 2006", "torch" {
     lr: f64 [0.0..] = 1., "Learning rate.";
     max_iter: u32 [1..] = 20, "Largest number of iterations a step. More than one needs `step_with`.";
     max_eval: Option<u32> [1..] = None, "Largest number of evaluations a step; `none` is max_iter·5/4.";

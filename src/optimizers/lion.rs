@@ -4,10 +4,11 @@
 //! p ← p·(1 - lr·λ) - lr·sign(β₁·m + (1 - β₁)·g)
 //! m ← β₂·m + (1 - β₂)·g
 //! ```
-//! Caution: `k·sign/max(mean k, 10⁻³)`, where k is 1 if the sign is g's, else 0; the mean is the tensor's. Chen et al., 2023, arXiv:2302.06675.
+//! Chen et al., 2023, arXiv:2302.06675; as in lion-pytorch. Caution as in `caution.rs`, of the sign.
+use super::caution::{agrees, cautious};
 use crate::prelude::*;
 
-hyper! { pub struct ParamsLion for "lion", "Sign of an average", "Chen et al. 2023, arXiv:2302.06675" {
+hyper! { pub struct ParamsLion for "lion", "Sign of an average", "Chen et al. 2023, arXiv:2302.06675", "lion-pytorch, timm" {
     lr: f64 [0.0..] = 1e-4, "Learning rate.";
     beta1: f64 [0.0..1.0] = 0.9, "Weight β₁ of the average in the step.";
     beta2: f64 [0.0..1.0] = 0.99, "Decay β₂ of the average.";
@@ -31,13 +32,13 @@ impl<R: Real> Rule<R> for Step<R> {
     #[inline(always)]
     fn measure(&self, _p: R, g: R, s: Average<R>) -> Agreement<R> {
         let d = ema(s.exp_avg, g, self.beta1, self.one_minus_beta1).sign();
-        Agreement { agreeing: (d * g).if_positive(R::lit(1.), R::lit(0.)), count: R::lit(1.) }
+        Agreement { agreeing: agrees(d, g), count: R::lit(1.) }
     }
     #[inline(always)]
     fn update(&self, p: R, g: R, s: &mut Average<R>) -> R {
         let mut d = ema(s.exp_avg, g, self.beta1, self.one_minus_beta1).sign();
         if self.caution {
-            d = (d * g).if_positive(d / (self.agreeing / self.count).max(R::lit(1e-3)), R::lit(0.));
+            d = cautious(d, g, self.agreeing, self.count);
         }
         s.exp_avg = ema(s.exp_avg, g, self.beta2, self.one_minus_beta2);
         p * self.decay_factor - self.lr * d

@@ -1,7 +1,10 @@
 //! One file for each optimizer, and the list of all.
 pub use lbfgs::LineSearch;
 pub use lookahead::Pullback;
+pub use mars::MarsType;
 pub use muon::AdjustLr;
+
+mod caution;
 
 macro_rules! pages { ($($page:ident: $Params:ident $($DropIn:ident)?;)*) => {
     $(pub mod $page;)*
@@ -22,7 +25,23 @@ pages! {
     rprop: ParamsRprop Rprop;
     lamb: ParamsLamb Lamb;
     nadam: ParamsNAdam NAdam;
+    nadamw: ParamsNAdamW NAdamW;
+    radam: ParamsRAdam RAdam;
+    adamax: ParamsAdamax Adamax;
+    adagrad: ParamsAdagrad Adagrad;
+    adadelta: ParamsAdadelta Adadelta;
+    asgd: ParamsAsgd Asgd;
+    signum: ParamsSignum Signum;
+    lars: ParamsLars Lars;
+    yogi: ParamsYogi Yogi;
+    adabelief: ParamsAdaBelief AdaBelief;
+    adan: ParamsAdan Adan;
+    ademamix: ParamsAdEmaMix AdEmaMix;
+    adopt: ParamsAdopt Adopt;
+    mars: ParamsMars Mars;
+    madgrad: ParamsMadgrad Madgrad;
     schedule_free_sgd: ParamsScheduleFreeSgd ScheduleFreeSgd;
+    schedule_free_adamw: ParamsScheduleFreeAdamW ScheduleFreeAdamW;
     prodigy: ParamsProdigy Prodigy;
     muon: ParamsMuon;
     lbfgs: ParamsLbfgs;

@@ -8,7 +8,7 @@
 //! differs from [`sgd`](super::sgd) with dampening β at the first step, where v is (1 - β)·g and not g: v starts at zero.
 use crate::prelude::*;
 
-hyper! { pub struct ParamsMomentum for "momentum", "Momentum as an average of the gradient", "Polyak 1964" {
+hyper! { pub struct ParamsMomentum for "momentum", "Momentum as an average of the gradient", "Polyak 1964", "the chapter" {
     lr: f64 [0.0..] = 1e-3, "Learning rate.";
     beta: f64 [0.0..1.0] = 0.9, "Decay β of the average.";
 } }

@@ -8,7 +8,7 @@
 //! Dozat, 2016; as `torch.optim.NAdam`.
 use crate::prelude::*;
 
-hyper! { pub struct ParamsNAdam for "nadam", "Adam with Nesterov's momentum", "Dozat 2016" {
+hyper! { pub struct ParamsNAdam for "nadam", "Adam with Nesterov's momentum", "Dozat 2016", "torch" {
     lr: f64 [0.0..] = 2e-3, "Learning rate.";
     beta1: f64 [0.0..1.0] = 0.9, "Decay β₁ of the gradient's average.";
     beta2: f64 [0.0..1.0] = 0.999, "Decay β₂ of the squared gradient's average.";
@@ -30,14 +30,14 @@ impl Elementwise for ParamsNAdam {
         let mu_at = |step: u64| beta1 * (1. - 0.5 * 0.96f64.powf(step as f64 * momentum_decay));
         let (mu, next) = (mu_at(t.step), mu_at(t.step + 1));
         let root_correction = (1. - t.power(beta2)).sqrt();
-        let (l2, decay) = if decoupled_weight_decay { (0., weight_decay) } else { (weight_decay, 0.) };
+        let (l2, decay_factor) = decay(lr, weight_decay, decoupled_weight_decay);
         let mu_product = t.memory("mu_product", 1.);
         *mu_product *= mu;
         Step {
             of_g: lr * (1. - mu) / (1. - *mu_product),
             of_m: lr * next / (1. - *mu_product * next),
             l2,
-            decay_factor: 1. - lr * decay,
+            decay_factor,
             root_correction,
             one_minus_beta1: 1. - beta1,
             one_minus_beta2: 1. - beta2,

@@ -12,7 +12,7 @@
 //! Defazio, 2023, arXiv:2306.06101, algorithm 4, with the factors d/d₀ of their code.
 use crate::prelude::*;
 
-hyper! { pub struct ParamsProdigy for "prodigy", "Adam that estimates its learning rate", "Mishchenko and Defazio 2023, arXiv:2306.06101" {
+hyper! { pub struct ParamsProdigy for "prodigy", "Adam that estimates its learning rate", "Mishchenko and Defazio 2023, arXiv:2306.06101", "prodigyopt" {
     lr: f64 [0.0..] = 1., "Factor of the estimate.";
     beta1: f64 [0.0..1.0] = 0.9, "Decay β₁ of the gradient's average; 0 keeps no average.";
     beta2: f64 [0.0..1.0] = 0.999, "Decay β₂ of the squared gradient's average.";
@@ -47,10 +47,10 @@ impl Elementwise for ParamsProdigy {
         }
         let correction = if self.use_bias_correction { (1. - t.power(beta2)).sqrt() / (1. - t.power(beta1)) } else { 1. };
         let step_size = d * lr * correction;
-        let (l2, decay) = if self.decouple { (0., weight_decay) } else { (weight_decay, 0.) };
+        let (l2, decay_factor) = decay(step_size, weight_decay, self.decouple);
         Step {
             l2,
-            decay_factor: 1. - step_size * decay,
+            decay_factor,
             of_m: (1. - beta1) * d,
             of_v: (1. - beta2) * d * d,
             beta3: self.beta3.unwrap_or(beta2.sqrt()),

@@ -10,7 +10,7 @@
 //! arXiv:1308.0850, equations 38 to 45. As in `torch.optim.RMSprop`, ε stands outside the root and lr outside the buffer.
 use crate::prelude::*;
 
-hyper! { pub struct ParamsRmsProp for "rmsprop", "RMSprop; momentum, centered", "Tieleman and Hinton 2012" {
+hyper! { pub struct ParamsRmsProp for "rmsprop", "RMSprop; momentum, centered", "Tieleman and Hinton 2012", "torch" {
     lr: f64 [0.0..] = 0.01, "Learning rate.";
     alpha: f64 [0.0..1.0] = 0.99, "Decay α of the averages.";
     eps: f64 [0.0..] = 1e-8, "Added to the root, against division by zero.";

@@ -8,7 +8,7 @@
 //! Riedmiller and Braun, 1993; as `torch.optim.Rprop`. The learning rate of later steps has no effect.
 use crate::prelude::*;
 
-hyper! { pub struct ParamsRprop for "rprop", "A step size for every weight, from signs", "Riedmiller and Braun 1993" {
+hyper! { pub struct ParamsRprop for "rprop", "A step size for every weight, from signs", "Riedmiller and Braun 1993", "torch" {
     lr: f64 [0.0..] = 0.01, "First step size.";
     etaminus: f64 [1e-30..1.0] = 0.5, "Factor η₋ if the sign of the gradient changed.";
     etaplus: f64 [1.0..] = 1.2, "Factor η₊ if it did not.";

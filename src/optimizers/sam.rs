@@ -11,7 +11,7 @@ use candle_core::DType;
 use crate::algorithm::sum;
 use crate::prelude::*;
 
-hyper! { pub struct ParamsSam for "sam", "Gradient at the worst point nearby", "Foret et al. 2020, arXiv:2010.01412" {
+hyper! { pub struct ParamsSam for "sam", "Gradient at the worst point nearby", "Foret et al. 2020, arXiv:2010.01412", "a plain loop" {
     rho: f64 [0.0..] = 0.05, "Radius ρ of the neighborhood.";
     adaptive: bool = false, "Measure distance relative to the weights.";
 } runs Before base }

@@ -10,7 +10,7 @@
 //! Defazio et al., 2024, arXiv:2405.15682; y is moved as their code moves it, without x. One clock for the group.
 use crate::prelude::*;
 
-hyper! { pub struct ParamsScheduleFreeSgd for "schedulefreesgd", "SGD that needs no schedule", "Defazio et al. 2024, arXiv:2405.15682" {
+hyper! { pub struct ParamsScheduleFreeSgd for "schedulefreesgd", "SGD that needs no schedule", "Defazio et al. 2024, arXiv:2405.15682", "schedulefree" {
     lr: f64 [0.0..] = 1., "Learning rate.";
     momentum: f64 [1e-6..1.0] = 0.9, "Weight β of the average in y.";
     weight_decay: f64 [0.0..] = 0., "Weight decay λ, at y.";
@@ -25,18 +25,23 @@ rule! {
     state Sequence { z as weights }
 }
 
+/// The learning rate of the step after warmup, and the weight c of its z in the average x.
+pub(super) fn weigh(t: &mut Clock, lr: f64, warmup_steps: u32, r: f64, weight_lr_power: f64) -> (f64, f64) {
+    let step = t.step as f64;
+    let lr = lr * (step / f64::from(warmup_steps.max(1))).min(1.);
+    let lr_max = t.memory("lr_max", -1.);
+    *lr_max = lr_max.max(lr);
+    let weight = step.powf(r) * lr_max.powf(weight_lr_power);
+    let weight_sum = t.memory("weight_sum", 0.);
+    *weight_sum += weight;
+    (lr, if weight > 0. { weight / *weight_sum } else { 0. })
+}
+
 impl Elementwise for ParamsScheduleFreeSgd {
     type Rule = Step;
     fn scalars(&self, t: &mut Clock) -> Step {
-        let &Self { lr, momentum, weight_decay, warmup_steps, r, weight_lr_power } = self;
-        let step = t.step as f64;
-        let lr = lr * (step / f64::from(warmup_steps.max(1))).min(1.);
-        let lr_max = t.memory("lr_max", -1.);
-        *lr_max = lr_max.max(lr);
-        let weight = step.powf(r) * lr_max.powf(weight_lr_power);
-        let weight_sum = t.memory("weight_sum", 0.);
-        *weight_sum += weight;
-        let weight = if weight > 0. { weight / *weight_sum } else { 0. };
+        let &Self { momentum, weight_decay, .. } = self;
+        let (lr, weight) = weigh(t, self.lr, self.warmup_steps, self.r, self.weight_lr_power);
         Step {
             lr,
             weight_decay,

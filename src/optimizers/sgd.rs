@@ -9,7 +9,7 @@
 //! rate outside the buffer, as in `torch.optim.SGD`; without momentum also as `candle_nn::SGD`, to the bit.
 use crate::prelude::*;
 
-hyper! { pub struct ParamsSgd for "sgd", "Gradient descent; momentum, Nesterov", "Sutskever et al. 2013" {
+hyper! { pub struct ParamsSgd for "sgd", "Gradient descent; momentum, Nesterov", "Sutskever et al. 2013", "torch" {
     lr: f64 [0.0..] = 1e-3, "Learning rate.";
     momentum: f64 [0.0..] = 0., "Momentum μ: the decay of the buffer.";
     dampening: f64 = 0., "Dampening τ: the share of the gradient that the buffer leaves out from the second step on.";
