@@ -85,6 +85,46 @@ pub const FUNCTIONS: &[Function] = &[
         any_dimension: true,
         value: |x| (x.sqr()? - (x * std::f64::consts::TAU)?.cos()?.affine(10., -10.)?)?.sum_all(),
     },
+    Function {
+        name: "sphere",
+        formula: "Σ xᵢ²",
+        start: &[3., -2., 1.],
+        any_dimension: true,
+        value: |x| x.sqr()?.sum_all(),
+    },
+    Function {
+        name: "quadratic",
+        formula: "½ Σ cᵢxᵢ², c from 1 to 1000 in equal ratios",
+        start: &[1., 1., 1., 1.],
+        any_dimension: true,
+        value: |x| {
+            let last = (x.dim(0)? - 1) as f64;
+            let curvature: Vec<f64> = (0..x.dim(0)?).map(|i| 1000f64.powf(i as f64 / last)).collect();
+            (x.sqr()? * Tensor::new(curvature, x.device())?)?.sum_all()? * 0.5
+        },
+    },
+    Function {
+        name: "saddle",
+        formula: "x² - y²",
+        start: &[2., 0.01],
+        any_dimension: false,
+        value: |x| {
+            let [x, y] = coordinates(x)?;
+            x.sqr()? - y.sqr()?
+        },
+    },
+    Function {
+        name: "ackley",
+        formula: "20 + e - 20 exp(-√(mean x²)/5) - exp(mean cos(2πx))",
+        start: &[2.3, -1.7],
+        any_dimension: true,
+        value: |x| {
+            // The root has no slope at 0: it is 0 there.
+            let distance = x.sqr()?.mean_all()?.maximum(1e-300)?.sqrt()?;
+            let waves = (x * std::f64::consts::TAU)?.cos()?.mean_all()?.exp()?;
+            ((distance * -0.2)?.exp()?.affine(-20., 20. + std::f64::consts::E)? - waves)?.sum_all()
+        },
+    },
 ];
 
 fn coordinates(x: &Tensor) -> candle_core::Result<[Tensor; 2]> {
@@ -154,6 +194,11 @@ mod tests {
             ("booth", &[1., 3.], 0.),
             ("beale", &[3., 0.5], 0.),
             ("rastrigin", &[0., 0., 0.], 0.),
+            ("sphere", &[0., 0.], 0.),
+            ("quadratic", &[0., 0., 0., 0., 0.], 0.),
+            // No minimum, but a point without a slope.
+            ("saddle", &[0., 0.], 0.),
+            ("ackley", &[0., 0., 0.], 0.),
         ];
         assert_eq!(minima.len(), FUNCTIONS.len());
         for (name, point, minimum) in minima {

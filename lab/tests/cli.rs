@@ -254,6 +254,10 @@ fn every_function_is_minimized_from_any_start() {
         ("beale", 2),
         ("booth", 2),
         ("rastrigin", 2),
+        ("sphere --start 4", 1),
+        ("quadratic --start 1,2", 2),
+        ("saddle", 2),
+        ("ackley", 2),
     ] {
         folder.run(&format!("minimize --steps 4 --optimizer adam --function {arguments}"));
         let rows = folder.rows("outputs/minimize.csv");
