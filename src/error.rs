@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum Error {
     /// A name, key or choice that does not exist.
-    #[error("unknown {what} '{given}'{}; allowed: {}", suggestion(given, allowed), allowed.join(", "))]
+    #[error("unknown {what} '{}'{}; allowed: {}", shown(given), suggestion(given, allowed), allowed.join(", "))]
     Unknown {
         /// What was looked up, e.g. `optimizer`.
         what: String,
@@ -15,7 +15,7 @@ pub enum Error {
         allowed: Vec<String>,
     },
     /// A spec or a pattern that cannot be read.
-    #[error("cannot read '{text}': {why}")]
+    #[error("cannot read '{}': {why}", shown(text))]
     Syntax {
         /// The whole text.
         text: String,
@@ -43,7 +43,7 @@ pub enum Error {
         why: String,
     },
     /// A variable that an optimizer cannot move, or a gradient that does not fit its variable.
-    #[error("variable '{name}' {why}")]
+    #[error("variable '{}' {why}", shown(name))]
     Variable {
         /// Its name.
         name: String,
@@ -105,6 +105,17 @@ impl From<Error> for candle_core::Error {
 
 /// An error lists at most this many names, the most similar first.
 const MANY: usize = 20;
+
+/// Text of the user, on one line and at most this long. Characters that cannot be seen are escaped.
+pub(crate) fn shown(text: &str) -> String {
+    const LONGEST: usize = 120;
+    let escape = |c: char| match c {
+        '\'' | '"' | '\\' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    let cut = if text.chars().nth(LONGEST).is_some() { "…" } else { "" };
+    text.chars().take(LONGEST).map(escape).collect::<String>() + cut
+}
 
 fn likeness(a: &str, b: &str) -> f64 {
     strsim::normalized_damerau_levenshtein(a, b)

@@ -387,8 +387,9 @@ impl Group {
 
     /// Whether a variable has state after `step` steps, if that alone tells.
     pub(crate) fn has_state(&self, step: u64) -> Option<bool> {
-        // A group's clock also counts the steps in which the variable had no gradient.
-        if step == 0 { Some(false) } else { (self.clock() == Span::Tensor).then_some(true) }
+        // A group's clock also counts the steps in which the variable had no gradient, and Prodigy's does not count all that
+        // start the state.
+        (self.clock() == Span::Tensor).then_some(step > 0)
     }
 
     /// Checks the group and prepares its slots. It does not start the state, since the user may load weights later.

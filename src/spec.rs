@@ -9,7 +9,7 @@ use std::str::FromStr;
 use candle_core::{DType, Device, Tensor};
 
 use crate::algorithm::{Algorithm, Method};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::hyper::{Runs, Value};
 
 /// An optimizer with its hyperparameters, read from text. It prints all hyperparameters, given or default, and the printed
@@ -155,7 +155,8 @@ impl Registry {
     /// An unknown name or key, a value that is not allowed, or a key given twice.
     pub fn parse(&self, text: &str) -> Result<Spec> {
         let (name, list) = text.split_once(':').unwrap_or((text, ""));
-        let syntax = |pair: &str, why: &str| Error::Syntax { text: text.into(), why: format!("'{pair}' {why}") };
+        let syntax =
+            |pair: &str, why: &str| Error::Syntax { text: text.into(), why: format!("'{}' {why}", shown(pair)) };
         let (mut pairs, mut given, mut maximize) = (vec![], vec![], false);
         for pair in list.split(',').filter(|_| text.contains(':')) {
             let (key, value) = pair.split_once('=').ok_or_else(|| syntax(pair, "is not of the form KEY=VALUE"))?;
