@@ -39,10 +39,10 @@ pub struct Epoch {
     pub train_loss: f64,
     /// The loss on the test rows, after the epoch.
     pub test_loss: f64,
-    /// Share of training rows predicted correctly, from the same pass as `train_loss`.
-    pub train_accuracy: f64,
-    /// Share of test rows predicted correctly, after the epoch.
-    pub test_accuracy: f64,
+    /// Share of training rows predicted correctly, from the same pass as `train_loss`; none where that is not finite.
+    pub train_accuracy: Option<f64>,
+    /// Share of test rows predicted correctly, after the epoch; none where `test_loss` is not finite.
+    pub test_accuracy: Option<f64>,
 }
 
 /// A finished training.
@@ -98,8 +98,10 @@ pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl
         let _swapped = optimizer.eval()?;
         let logits = network.evaluate(&test.x)?;
         let test_loss = scalar(&objective.loss(&logits, &test.y)?)?;
-        let test_accuracy = objective.hits(&logits, &test.classes)? as f64 / test.rows();
-        let train_accuracy = train_hits as f64 / training.rows();
+        // The logits of such a loss are no numbers to predict from.
+        let accuracy = |loss: f64, hits: usize, rows: f64| loss.is_finite().then_some(hits as f64 / rows);
+        let test_accuracy = accuracy(test_loss, objective.hits(&logits, &test.classes)?, test.rows());
+        let train_accuracy = accuracy(train_loss, train_hits, training.rows());
         epochs.push(Epoch { train_loss, test_loss, train_accuracy, test_accuracy });
         progress();
     }

@@ -188,7 +188,8 @@ fn tables_hold_what_the_library_computes_to_the_bit() {
             assert_eq!((row["optimizer"].as_str(), row["seed"].as_str()), (optimizer, "3"));
             assert_eq!(row["epoch"], (i + 1).to_string());
             let read = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"].map(|column| float(&row, column));
-            let computed = [epoch.train_loss, epoch.test_loss, epoch.train_accuracy, epoch.test_accuracy];
+            let [train_accuracy, test_accuracy] = [epoch.train_accuracy, epoch.test_accuracy].map(Option::unwrap);
+            let computed = [epoch.train_loss, epoch.test_loss, train_accuracy, test_accuracy];
             assert_eq!(read.map(f64::to_bits), computed.map(f64::to_bits), "{row:?}");
         }
     }

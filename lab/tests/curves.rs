@@ -134,7 +134,8 @@ fn compare(dataset: &Dataset, optimizer: &str, settings: Settings, expected: Vec
     largest(run.epochs.iter().enumerate().flat_map(differences))
 }
 
-fn bits(run: &Run) -> Vec<[u64; 4]> {
-    let epochs = run.epochs.iter();
-    epochs.map(|e| [e.train_loss, e.test_loss, e.train_accuracy, e.test_accuracy].map(f64::to_bits)).collect()
+fn bits(run: &Run) -> Vec<([u64; 2], [Option<u64>; 2])> {
+    let losses = |e: &Epoch| [e.train_loss, e.test_loss].map(f64::to_bits);
+    let accuracies = |e: &Epoch| [e.train_accuracy, e.test_accuracy].map(|share| share.map(f64::to_bits));
+    run.epochs.iter().map(|epoch| (losses(epoch), accuracies(epoch))).collect()
 }
