@@ -267,7 +267,7 @@ impl Experiment for Training {
                 losses.serialize((&run.optimizer, run.seed, i + 1, epoch))?;
             }
         }
-        let figure = Figure::new(self.title(), &runs);
+        let figure = Figure::new(&self.title(), &runs);
         let mut report = tables::finals(&runs).to_string();
         for (run, note) in runs.iter().filter_map(|run| Some((run, run.note.as_ref()?))) {
             report += &format!("\n{}: {note}", run.optimizer);

@@ -4,54 +4,73 @@ use std::sync::Once;
 
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::train::{Epoch, Run};
+use super::train::{self, Run};
 
-/// Pixels of the picture.
+/// Pixels of a picture whose legend has at most [`ROWS`] rows; one with more is higher.
 const SIZE: (u32, u32) = (1600, 760);
+const ROWS: usize = 2;
+/// Pixels of a row.
+const ROW: u32 = 34;
 /// The PNG is drawn this much larger and averaged down, which smooths every edge.
 const OVERSAMPLING: u32 = 2;
-/// A curve with more points than a panel has pixels is thinned.
-const MOST_POINTS: usize = 800;
+/// A curve with more points than a panel has pixels is drawn as the least and the greatest of each of so many parts.
+const PARTS: usize = 800;
+/// Ticks of an axis.
+const TICKS: f64 = 8.;
 
 const FONT: &str = "sans-serif";
 const INK: RGBColor = RGBColor(0x26, 0x26, 0x26);
 const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
-/// Okabe and Ito, 2008, "Color universal design", without black and yellow.
-const PALETTE: [RGBColor; 6] = [
+/// Okabe and Ito, 2008, "Color universal design", without black and yellow, but with a purple and a brown.
+const PALETTE: [RGBColor; 8] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
     RGBColor(0x00, 0x9e, 0x73),
     RGBColor(0xcc, 0x79, 0xa7),
     RGBColor(0xe6, 0x9f, 0x00),
     RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x6a, 0x3d, 0x9a),
+    RGBColor(0x7f, 0x4f, 0x24),
 ];
+/// Pixels of a dash, and between two. A line has one of these when all colors are taken, and none before.
+const DASHES: [[u32; 2]; 3] = [[30, 7], [4, 6], [12, 14]];
+/// The most curves that have a look of their own. The legend names no more.
+const MOST_NAMED: usize = PALETTE.len() * (DASHES.len() + 1);
 /// Candle's own are dashed, so that they show on top of ours where the curves are the same.
+const BUILT_IN_DASH: [u32; 2] = [10, 7];
 const BUILT_IN: [RGBColor; 2] = [RGBColor(0x00, 0x00, 0x00), RGBColor(0x8c, 0x8c, 0x8c)];
 
 /// The curves of several runs.
 pub struct Figure {
     title: String,
     curves: Vec<Curve>,
+    /// How many curves the legend does not name.
+    unnamed: usize,
     scale: Scale,
-    epochs: f64,
+    epochs: usize,
 }
 
 struct Curve {
     label: String,
     color: RGBColor,
-    dashed: bool,
+    dash: Option<[u32; 2]>,
+    built_in: bool,
     /// Pixels across.
     width: u32,
-    /// Epoch, train loss and test loss, which need not be finite.
-    points: Vec<[f64; 3]>,
+    /// Epochs and train losses, epochs and test losses; all finite.
+    panels: [Vec<(f64, f64)>; 2],
 }
 
 /// The axis of the losses, the same in both panels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Scale {
+    /// What the axis counts: losses far from 1 are drawn as multiples of a power of ten.
+    unit: f64,
     from: f64,
     to: f64,
     /// Whether some loss lies above it.
@@ -62,26 +81,36 @@ impl Scale {
     /// An axis for `curves`. A run that explodes leaves it at the top, lest it press the others flat.
     fn new(curves: &[Curve]) -> Self {
         const MOST_OF_FIRST: f64 = 3.;
-        let first = curves
-            .iter()
-            .filter_map(|curve| Some(curve.points.first()?[1]))
-            .filter(|x| x.is_finite())
-            .fold(0., f64::max);
-        let points = || curves.iter().flat_map(|curve| &curve.points);
-        let losses = || points().flat_map(|point| &point[1..]).copied().filter(|loss| loss.is_finite());
-        let (least, most) = losses().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-        if !most.is_finite() {
-            return Self { from: 0., to: 1., cut: false };
+        /// Losses that differ by less than this share are drawn as equal.
+        const LEAST_SPREAD: f64 = 1e-3;
+        let points = || curves.iter().flat_map(|curve| &curve.panels).flatten();
+        let largest = points().map(|(_, loss)| loss.abs()).fold(0., f64::max);
+        if largest < f64::MIN_POSITIVE {
+            return Self { unit: 1., from: 0., to: 1., cut: false };
         }
-        let cut = most > MOST_OF_FIRST * first;
+        let first = curves.iter().filter_map(|curve| curve.panels[0].first()).map(|(_, loss)| *loss).fold(0., f64::max);
+        // What is drawn is at most the first loss, so that is what must not be far from the unit.
+        let drawn = if first > 0. { largest.min(MOST_OF_FIRST * first) } else { largest };
+        let unit = if (1e-2..1e5).contains(&drawn) { 1. } else { power_of_ten(drawn) };
+        let first = first / unit;
+        let losses = points().map(|(_, loss)| loss / unit);
+        let (least, most) = losses.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+        let cut = first > 0. && most > MOST_OF_FIRST * first;
         let top = if cut { MOST_OF_FIRST * first } else { most };
-        let margin = 0.04 * (top - least).max(1e-3);
-        Self { from: least - margin, to: top + margin, cut }
+        let margin = 0.04 * (top - least).max(LEAST_SPREAD * top.abs().max(least.abs()));
+        Self { unit, from: least - margin, to: top + margin, cut }
     }
 
     fn label(self, at: f64) -> String {
-        let decimals = (1.5 - (self.to - self.from).log10()).round().clamp(0., 6.);
+        let decimals = (1.5 - (self.to - self.from).log10()).round().clamp(0., 9.);
         format!("{at:.0$}", decimals as usize)
+    }
+
+    /// What stands beside the axis.
+    fn name(self) -> String {
+        let unit = if self.unit == 1. { String::new() } else { format!(" in {:e}", self.unit) };
+        let cut = if self.cut { " (higher ones are not shown)" } else { "" };
+        format!("Loss{unit}{cut}")
     }
 
     /// The parts of a line that lie below the top.
@@ -108,42 +137,102 @@ impl Scale {
     }
 }
 
+/// The power of ten at or below x, which is positive and normal.
+fn power_of_ten(x: f64) -> f64 {
+    // `powi` rounds more than once.
+    format!("1e{}", x.log10().floor()).parse().unwrap_or(1.)
+}
+
+/// Round numbers from `from` to `to`, at most [`TICKS`] or so and at least `least` apart.
+fn ticks(from: f64, to: f64, least: f64) -> Vec<f64> {
+    let rough = ((to - from) / TICKS).max(least);
+    let power = 10f64.powi(rough.log10().floor() as i32);
+    let step = [1., 2., 5., 10.].into_iter().map(|n| n * power).find(|step| *step >= rough * (1. - 1e-9));
+    let step = step.unwrap_or(10. * power);
+    let (first, last) = ((from / step).ceil() as i64, (to / step).floor() as i64);
+    (first..=last).map(|i| i as f64 * step).collect()
+}
+
+/// An axis with ticks of ours: plotters' own are no whole numbers, and do not end where numbers are far from 1.
+struct Axis {
+    range: RangedCoordf64,
+    ticks: Vec<f64>,
+}
+
+impl Axis {
+    fn new(from: f64, to: f64, least: f64) -> Self {
+        Self { range: (from..to).into(), ticks: ticks(from, to, least) }
+    }
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        self.range.map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.ticks.clone()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.range.range()
+    }
+}
+
 impl Figure {
     /// The figure of `runs`, with this title.
-    pub fn new(title: String, runs: &[Run]) -> Self {
-        let (mut ours, mut built_in) = (PALETTE.into_iter().cycle(), BUILT_IN.into_iter().cycle());
+    pub fn new(title: &str, runs: &[Run]) -> Self {
+        register_font();
+        let dashes = [None].into_iter().chain(DASHES.map(Some));
+        let mut ours = dashes.flat_map(|dash| PALETTE.map(|color| (color, dash))).cycle();
+        let mut built_in = BUILT_IN.into_iter().map(|color| (color, Some(BUILT_IN_DASH))).cycle();
         let mut curves: Vec<Curve> = runs
             .iter()
             .map(|run| {
-                let dashed = run.built_in;
-                let color = if dashed { built_in.next() } else { ours.next() };
+                let look = if run.built_in { built_in.next() } else { ours.next() };
+                let (color, dash) = look.unwrap_or((INK, None));
                 let label = match run.diverged_at() {
                     Some(epoch) => format!("{} (diverged at epoch {epoch})", run.optimizer),
                     None => run.optimizer.clone(),
                 };
-                let width = if dashed { 2 } else { 3 };
-                Curve { label, color: color.unwrap_or(INK), dashed, width, points: points(&run.epochs) }
+                let label = fitted(&label, &legend_font(1), SIZE.0 - 60 - SAMPLE - 36);
+                let width = if run.built_in { 2 } else { 3 };
+                let panels = [|epoch: &train::Epoch| epoch.train_loss, |epoch: &train::Epoch| epoch.test_loss];
+                let panels = panels.map(|loss| thinned(&run.epochs, loss));
+                Curve { label, color, dash, built_in: run.built_in, width, panels }
             })
             .collect();
         let scale = Scale::new(&curves);
-        for i in 0..curves.len() {
-            let (curve, later) = (&curves[i], &curves[i + 1..]);
-            if !curve.dashed && later.iter().any(|other| !other.dashed && curve.is_covered_by(other, scale)) {
+        // What lies beneath another curve is wider, to show on both sides.
+        let ours: Vec<usize> = (0..runs.len()).filter(|&i| !runs[i].built_in).collect();
+        for (n, &i) in ours.iter().enumerate() {
+            if ours[n + 1..].iter().any(|&later| are_alike(&runs[i], &runs[later], scale)) {
                 curves[i].width += 4;
             }
         }
-        let epochs = runs.iter().map(|run| run.epochs.len()).max().unwrap_or(1).max(2) as f64;
-        Self { title, curves, scale, epochs }
+        let epochs = runs.iter().map(|run| run.epochs.len()).max().unwrap_or(0);
+        let title = fitted(title, &title_font(1), SIZE.0 - 60);
+        Self { title, unnamed: runs.len().saturating_sub(MOST_NAMED), curves, scale, epochs }
+    }
+
+    /// Pixels of the picture.
+    fn size(&self) -> (u32, u32) {
+        let more = self.legend_rows(1).len().saturating_sub(ROWS);
+        (SIZE.0, SIZE.1 + ROW * more as u32)
     }
 
     /// As a PNG file.
     pub fn png(&self) -> Result<Vec<u8>> {
-        let (width, height) = (SIZE.0 * OVERSAMPLING, SIZE.1 * OVERSAMPLING);
+        let size = self.size();
+        let (width, height) = (size.0 * OVERSAMPLING, size.1 * OVERSAMPLING);
         let mut pixels = vec![0; (width * height * 3) as usize];
         self.draw(&BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area(), OVERSAMPLING)?;
 
         let mut file = vec![];
-        let mut encoder = png::Encoder::new(&mut file, SIZE.0, SIZE.1);
+        let mut encoder = png::Encoder::new(&mut file, size.0, size.1);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         encoder.write_header()?.write_image_data(&average(&pixels, width as usize, OVERSAMPLING as usize))?;
@@ -153,30 +242,31 @@ impl Figure {
     /// As an SVG file.
     pub fn svg(&self) -> Result<String> {
         let mut file = String::new();
-        self.draw(&SVGBackend::with_string(&mut file, SIZE).into_drawing_area(), 1)?;
+        self.draw(&SVGBackend::with_string(&mut file, self.size()).into_drawing_area(), 1)?;
         Ok(file)
     }
 
     /// Draws everything, `zoom` times as large.
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, zoom: u32) -> Result<()> {
-        register_font();
         let failed = |error: DrawingAreaErrorKind<_>| anyhow!("cannot draw the figure: {error}");
         area.fill(&WHITE).map_err(failed)?;
         let z = zoom as i32;
-        let (width, height) = (SIZE.0 as i32 * z, SIZE.1 as i32 * z);
+        let size = self.size();
+        let (width, height) = (size.0 as i32 * z, size.1 as i32 * z);
 
-        let title = (FONT, 26 * zoom).into_font().color(&INK).pos(Pos::new(HPos::Center, VPos::Top));
+        let title = title_font(zoom).color(&INK).pos(Pos::new(HPos::Center, VPos::Top));
         area.draw(&Text::new(self.title.as_str(), (width / 2, 18 * z), title)).map_err(failed)?;
 
         let legend = self.legend_rows(zoom);
-        let legend_height = 34 * z * legend.len() as i32 + 12 * z;
+        let row_height = ROW as i32 * z;
+        let legend_height = row_height * legend.len() as i32 + 12 * z;
         let panels = area.clone().margin(58 * z, legend_height, 14 * z, 24 * z).split_evenly((1, 2));
-        for ((panel, title), column) in panels.iter().zip(["Train loss", "Test loss"]).zip([1, 2]) {
+        for ((panel, title), column) in panels.iter().zip(["Train loss", "Test loss"]).zip([0, 1]) {
             self.draw_panel(panel, title, column, zoom).map_err(failed)?;
         }
-        for (row, curves) in legend.iter().enumerate() {
-            let y = height - legend_height + 34 * z * row as i32 + 17 * z;
-            self.draw_legend_row(area, curves, y, width, zoom).map_err(failed)?;
+        for (row, entries) in legend.iter().enumerate() {
+            let y = height - legend_height + row_height * row as i32 + row_height / 2;
+            self.draw_legend_row(area, entries, y, width, zoom).map_err(failed)?;
         }
         area.present().map_err(failed)
     }
@@ -189,33 +279,40 @@ impl Figure {
         zoom: u32,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         let font = |size: u32| (FONT, size * zoom).into_font().color(&INK);
+        let Self { scale, epochs, .. } = *self;
+        // A single epoch stands in the middle.
+        let (first, last) = if epochs <= 1 { (0.5, 1.5) } else { (1., epochs as f64) };
+        let x = Axis::new(first, last, 1.);
+        let y = Axis::new(scale.from, scale.to, 0.);
         let mut chart = ChartBuilder::on(panel)
             .caption(title, font(21))
             .margin_right(14 * zoom)
             .x_label_area_size(52 * zoom)
             .y_label_area_size(74 * zoom)
-            .build_cartesian_2d(1f64..self.epochs, self.scale.from..self.scale.to)?;
+            .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID.stroke_width(zoom))
             .axis_style(INK.stroke_width(zoom))
             .x_desc("Epoch")
-            .y_desc(if self.scale.cut { "Loss (higher ones are not shown)" } else { "Loss" })
+            .y_desc(scale.name())
             .axis_desc_style(font(18))
             .label_style(font(16))
-            .x_labels(8)
-            .y_labels(8)
             .x_label_formatter(&|epoch| format!("{epoch:.0}"))
-            .y_label_formatter(&|&loss| self.scale.label(loss))
+            .y_label_formatter(&|&loss| scale.label(loss))
             .draw()?;
         for curve in &self.curves {
-            let points = curve.points.iter().map(|point| (point[0], point[column]));
-            let points: Vec<_> = points.take_while(|(_, loss)| loss.is_finite()).collect();
-            for part in self.scale.visible(&points) {
+            let points: Vec<_> = curve.panels[column].iter().map(|&(epoch, loss)| (epoch, loss / scale.unit)).collect();
+            for part in scale.visible(&points) {
                 let style = curve.style(zoom);
-                if curve.dashed {
-                    chart.draw_series(DashedLineSeries::new(part, DASH * zoom, GAP * zoom, style))?;
+                if part.iter().all(|point| *point == part[0]) {
+                    // Candle's is a ring around ours, and what lies beneath another is wider.
+                    let style = if curve.built_in { style } else { curve.color.filled() };
+                    let radius = if curve.built_in { 11 } else { curve.width + 2 };
+                    chart.draw_series(part.first().map(|&point| Circle::new(point, radius * zoom, style)))?;
+                } else if let Some([dash, gap]) = curve.dash {
+                    chart.draw_series(DashedLineSeries::new(part, dash * zoom, gap * zoom, style))?;
                 } else if zoom == 1 {
                     chart.draw_series(LineSeries::new(part, style))?;
                 } else {
@@ -229,19 +326,25 @@ impl Figure {
         Ok(())
     }
 
-    /// Curves by the row of the legend they stand in, as many in a row as fit.
-    fn legend_rows(&self, zoom: u32) -> Vec<Vec<&Curve>> {
-        let mut rows: Vec<Vec<&Curve>> = vec![];
+    /// Entries by the row of the legend they stand in, as many in a row as fit.
+    fn legend_rows(&self, zoom: u32) -> Vec<Vec<Entry<'_>>> {
+        let named = self.curves.len() - self.unnamed;
+        let mut entries: Vec<Entry> =
+            self.curves[..named].iter().map(|curve| Entry { label: curve.label.clone(), curve: Some(curve) }).collect();
+        if self.unnamed > 0 {
+            entries.push(Entry { label: format!("and {} more", self.unnamed), curve: None });
+        }
+        let mut rows: Vec<Vec<Entry>> = vec![];
         let mut used = u32::MAX / 2;
-        for curve in &self.curves {
-            let width = curve.legend_width(zoom);
+        for entry in entries {
+            let width = entry.width(zoom);
             if used + width > (SIZE.0 - 60) * zoom {
                 rows.push(vec![]);
                 used = 0;
             }
             used += width;
             if let Some(row) = rows.last_mut() {
-                row.push(curve);
+                row.push(entry);
             }
         }
         rows
@@ -250,60 +353,107 @@ impl Figure {
     fn draw_legend_row<B: DrawingBackend>(
         &self,
         area: &DrawingArea<B, Shift>,
-        curves: &[&Curve],
+        entries: &[Entry],
         y: i32,
         width: i32,
         zoom: u32,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         let z = zoom as i32;
-        let mut x = (width - curves.iter().map(|curve| curve.legend_width(zoom) as i32).sum::<i32>()) / 2;
-        for curve in curves {
+        let mut x = (width - entries.iter().map(|entry| entry.width(zoom) as i32).sum::<i32>()) / 2;
+        for entry in entries {
             let end = x + SAMPLE as i32 * z;
-            let (dash, gap) = if curve.dashed { (DASH, GAP) } else { (SAMPLE, 0) };
-            for start in (x..end).step_by(((dash + gap) * zoom) as usize) {
-                let stop = end.min(start + (dash * zoom) as i32);
-                area.draw(&PathElement::new([(start, y), (stop, y)], curve.style(zoom)))?;
+            if let Some(curve) = entry.curve {
+                let [dash, gap] = curve.dash.unwrap_or([SAMPLE, 0]);
+                for start in (x..end).step_by(((dash + gap) * zoom) as usize) {
+                    let stop = end.min(start + (dash * zoom) as i32);
+                    area.draw(&PathElement::new([(start, y), (stop, y)], curve.style(zoom)))?;
+                }
             }
             let font = legend_font(zoom).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
-            area.draw(&Text::new(curve.label.as_str(), (end + 10 * z, y), font))?;
-            x += curve.legend_width(zoom) as i32;
+            area.draw(&Text::new(entry.label.as_str(), (end + 10 * z, y), font))?;
+            x += entry.width(zoom) as i32;
         }
         Ok(())
     }
 }
 
-/// Pixels of the line beside a label of the legend.
-const SAMPLE: u32 = 44;
-/// Pixels of a dash, and between two.
-const DASH: u32 = 10;
-const GAP: u32 = 7;
-
-fn legend_font(zoom: u32) -> FontDesc<'static> {
-    (FONT, 17 * zoom).into_font()
+/// A line of the legend and its label; what is no curve has no line.
+struct Entry<'a> {
+    label: String,
+    curve: Option<&'a Curve>,
 }
 
-impl Curve {
-    /// Whether `other`, drawn on top, would hide this curve: it is then drawn wider, to show on both sides.
-    fn is_covered_by(&self, other: &Self, scale: Scale) -> bool {
-        let differ = |(a, b): (&[f64; 3], &[f64; 3])| (a[1] - b[1]).abs() > 0.01 * (scale.to - scale.from);
-        self.points.len() == other.points.len() && !self.points.iter().zip(&other.points).any(differ)
-    }
-
-    fn style(&self, zoom: u32) -> ShapeStyle {
-        self.color.stroke_width(self.width * zoom)
-    }
-
-    fn legend_width(&self, zoom: u32) -> u32 {
+impl Entry<'_> {
+    fn width(&self, zoom: u32) -> u32 {
         let text = legend_font(zoom).box_size(&self.label).map_or(0, |(width, _)| width);
         text + (SAMPLE + 36) * zoom
     }
 }
 
-fn points(epochs: &[Epoch]) -> Vec<[f64; 3]> {
-    let last = epochs.len().saturating_sub(1);
-    let stride = epochs.len().div_ceil(MOST_POINTS).max(1);
-    let all = epochs.iter().enumerate().filter(|(i, _)| i % stride == 0 || *i == last);
-    all.map(|(i, epoch)| [(i + 1) as f64, epoch.train_loss, epoch.test_loss]).collect()
+/// Pixels of the line beside a label of the legend.
+const SAMPLE: u32 = 44;
+
+fn legend_font(zoom: u32) -> FontDesc<'static> {
+    (FONT, 17 * zoom).into_font()
+}
+
+fn title_font(zoom: u32) -> FontDesc<'static> {
+    (FONT, 26 * zoom).into_font()
+}
+
+impl Curve {
+    fn style(&self, zoom: u32) -> ShapeStyle {
+        self.color.stroke_width(self.width * zoom)
+    }
+}
+
+/// Whether the curve of `b` would hide that of `a`.
+fn are_alike(a: &Run, b: &Run, scale: Scale) -> bool {
+    let most = 0.01 * (scale.to - scale.from) * scale.unit;
+    let near = |a: f64, b: f64| !a.is_finite() || (a - b).abs() <= most;
+    let differ = |(a, b): (&train::Epoch, &train::Epoch)| !near(a.train_loss, b.train_loss);
+    a.epochs.len() == b.epochs.len() && !a.epochs.iter().zip(&b.epochs).any(differ)
+}
+
+/// Epochs with their losses, up to the first that is not finite. Of many epochs, the first and the last, and of each part of
+/// the others those with the least and the greatest loss.
+fn thinned(epochs: &[train::Epoch], loss: impl Fn(&train::Epoch) -> f64) -> Vec<(f64, f64)> {
+    let finite = epochs.iter().take_while(|epoch| loss(epoch).is_finite()).count();
+    let point = |i: usize| ((i + 1) as f64, loss(&epochs[i]));
+    if finite <= PARTS {
+        return (0..finite).map(point).collect();
+    }
+    let size = finite.div_ceil(PARTS);
+    let mut kept = vec![0];
+    for start in (0..finite).step_by(size) {
+        let by_loss = |a: &usize, b: &usize| loss(&epochs[*a]).total_cmp(&loss(&epochs[*b]));
+        let part = start..finite.min(start + size);
+        let (least, most) = (part.clone().min_by(by_loss), part.max_by(by_loss));
+        kept.extend(least.min(most));
+        kept.extend(least.max(most));
+    }
+    kept.push(finite - 1);
+    kept.dedup();
+    kept.into_iter().map(point).collect()
+}
+
+/// A text that is at most `width` pixels wide, cut if need be, and without what a picture cannot show.
+fn fitted(text: &str, font: &FontDesc, width: u32) -> String {
+    let allowed = |c: char| if c.is_control() || ['\u{fffe}', '\u{ffff}'].contains(&c) { '\u{fffd}' } else { c };
+    // No letter is narrower than a pixel.
+    let mut letters: Vec<char> = text.chars().map(allowed).take(width as usize + 1).collect();
+    let fits = |text: &str| font.box_size(text).is_ok_and(|(wide, _)| wide <= width);
+    let whole = String::from_iter(&letters);
+    if fits(&whole) {
+        return whole;
+    }
+    while letters.pop().is_some() {
+        let cut = String::from_iter(&letters) + "…";
+        if fits(&cut) {
+            return cut;
+        }
+    }
+    String::new()
 }
 
 /// Means of squares of `factor` by `factor` RGB pixels.
@@ -334,26 +484,80 @@ fn register_font() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
-    fn curve(losses: &[f64]) -> Curve {
-        let points = losses.iter().enumerate().map(|(i, &loss)| [i as f64, loss, loss]).collect();
-        Curve { label: String::new(), color: INK, dashed: false, width: 1, points }
+    /// A run with these losses, train and test alike.
+    fn run(optimizer: &str, losses: &[f64]) -> Run {
+        let epoch =
+            |&loss: &f64| train::Epoch { train_loss: loss, test_loss: loss, train_accuracy: None, test_accuracy: None };
+        let built_in = optimizer.starts_with("candle");
+        let epochs = losses.iter().map(epoch).collect();
+        Run { optimizer: optimizer.into(), seed: 0, epochs, time: Duration::ZERO, built_in, note: None }
+    }
+
+    fn scale(losses: &[&[f64]]) -> Scale {
+        let runs: Vec<Run> = losses.iter().map(|losses| run("a", losses)).collect();
+        Figure::new("", &runs).scale
+    }
+
+    /// Width and height in pixels, and how many pixels have each color that is not gray.
+    fn pixels(figure: &Figure) -> ([u32; 2], std::collections::BTreeMap<[u8; 3], usize>) {
+        let file = figure.png().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
+        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+        let info = reader.next_frame(&mut pixels).unwrap();
+        let mut colors = std::collections::BTreeMap::new();
+        for pixel in pixels.as_chunks::<3>().0 {
+            if pixel[0] != pixel[1] || pixel[1] != pixel[2] {
+                *colors.entry(*pixel).or_default() += 1;
+            }
+        }
+        ([info.width, info.height], colors)
     }
 
     #[test]
     fn the_scale_holds_all_losses_but_those_of_an_explosion() {
-        let calm = Scale::new(&[curve(&[0.7, 0.02])]);
+        let calm = scale(&[&[0.7, 0.02]]);
         assert!(!calm.cut && calm.from < 0.02 && calm.to > 0.7);
-        let cut = Scale::new(&[curve(&[0.7, 0.02]), curve(&[0.7, 1e12])]);
+        let cut = scale(&[&[0.7, 0.02], &[0.7, 1e12]]);
         assert!(cut.cut && cut.to > 2.1 && cut.to < 2.3);
-        assert_eq!(Scale::new(&[curve(&[])]), Scale { from: 0., to: 1., cut: false });
-        let constant = Scale::new(&[curve(&[0.5])]);
-        assert!(constant.from < 0.5 && constant.to > 0.5);
+        for nothing in [&[][..], &[f64::NAN, 1.], &[0., 5e-324]] {
+            assert_eq!(scale(&[nothing]), Scale { unit: 1., from: 0., to: 1., cut: false });
+        }
+        for losses in [
+            &[0.5][..],
+            &[-0.5, -0.7],
+            &[1e300, 9e299],
+            &[1e-300, 1e-300],
+            &[f64::MAX, -f64::MAX],
+            &[f64::MIN_POSITIVE],
+        ] {
+            let scale = scale(&[losses]);
+            assert!(losses.iter().all(|x| scale.from < x / scale.unit && x / scale.unit < scale.to), "{scale:?}");
+            assert!((1e-2..1e5).contains(&scale.from.abs().max(scale.to.abs())), "{scale:?}");
+            for tick in ticks(scale.from, scale.to, 0.) {
+                assert!(scale.label(tick).len() <= 9, "{losses:?}: {}", scale.label(tick));
+            }
+        }
+        assert_eq!([2e-7, 3e300].map(|x| scale(&[&[x]]).name()), ["Loss in 1e-7", "Loss in 1e300"]);
+    }
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        assert_eq!(ticks(1., 100., 1.), [20., 40., 60., 80., 100.]);
+        assert_eq!(ticks(0.5, 1.5, 1.), [1.]);
+        assert_eq!(ticks(1., 3., 1.), [1., 2., 3.]);
+        assert_eq!(ticks(1., 1e7, 1.), [2e6, 4e6, 6e6, 8e6, 1e7]);
+        let all: Vec<f64> = (1..300).flat_map(|i| [i as f64 * 0.37, i as f64 * 1e-9, i as f64 * 1e4]).collect();
+        for range in all {
+            let ticks = ticks(-0.3 * range, 0.7 * range, 0.);
+            assert!((3..=9).contains(&ticks.len()), "{range}: {ticks:?}");
+        }
     }
 
     #[test]
     fn lines_are_cut_where_they_cross_the_top() {
-        let scale = Scale { from: 0., to: 1., cut: true };
+        let scale = Scale { unit: 1., from: 0., to: 1., cut: true };
         let parts = scale.visible(&[(0., 2.), (1., 0.), (2., 1.), (3., 3.), (4., 5.), (5., 0.)]);
         assert_eq!(parts, [vec![(0.5, 1.), (1., 0.), (2., 1.), (2., 1.)], vec![(4.8, 1.), (5., 0.)]]);
         assert!(scale.visible(&[(0., 2.), (1., 2.)]).is_empty());
@@ -363,5 +567,92 @@ mod tests {
     fn averaging_takes_each_square_to_its_mean() {
         let row = |a: u8, b: u8| [a, a, a, b, b, b];
         assert_eq!(average(&[row(0, 4), row(8, 12)].concat(), 2, 2), [6, 6, 6]);
+    }
+
+    #[test]
+    fn a_curve_of_one_point_has_a_mark() {
+        let RGBColor(r, g, b) = PALETTE[0];
+        for losses in [&[0.5][..], &[0.5, f64::NAN, 0.5]] {
+            let figure = Figure::new("", &[run("", losses)]);
+            let svg = figure.svg().unwrap();
+            assert_eq!(svg.matches("<circle").count(), 2, "{losses:?}");
+            // The legend's line alone has fewer.
+            let (_, colors) = pixels(&figure);
+            assert!(colors[&[r, g, b]] > 44 * 3 + 100, "{losses:?}: {colors:?}");
+        }
+        let svg = Figure::new("", &[run("", &[0.5])]).svg().unwrap();
+        let labels = svg.lines().filter(|line| *line == "1").count();
+        assert_eq!(labels, 2, "one tick in each panel");
+    }
+
+    #[test]
+    fn extremes_of_many_epochs_are_drawn() {
+        let mut losses = vec![0.5; 12345];
+        for (i, loss) in losses.iter_mut().enumerate() {
+            *loss -= i as f64 * 1e-5;
+        }
+        losses[7001] = 2.6;
+        losses[7003] = -1.;
+        losses[12344] = 0.77;
+        let run = |losses: &[f64]| thinned(&run("", losses).epochs, |epoch| epoch.train_loss);
+        let points = run(&losses);
+        assert!(points.len() <= 2 * PARTS + 2 && points.is_sorted_by(|a, b| a.0 < b.0));
+        for i in [0, 7001, 7003, 12344] {
+            assert!(points.contains(&((i + 1) as f64, losses[i])), "{i}");
+        }
+        losses[10000] = f64::INFINITY;
+        assert_eq!(run(&losses).last(), Some(&(10000., losses[9999])));
+        losses[0] = f64::NAN;
+        assert!(run(&losses).is_empty());
+        assert_eq!(run(&losses[1..PARTS + 1]).len(), PARTS);
+    }
+
+    #[test]
+    fn the_picture_grows_with_the_legend_and_no_two_curves_look_alike() {
+        let figure = |n: usize| {
+            let runs: Vec<Run> = (0..n).map(|i| run(&format!("adam:lr=0.{i:03}"), &[1., 0.1 * i as f64])).collect();
+            Figure::new("", &runs)
+        };
+        assert_eq!(figure(1).size(), SIZE);
+        let (rows, size) = (figure(30).legend_rows(1).len(), figure(30).size());
+        assert!(rows > ROWS && size.1 == SIZE.1 + (rows - ROWS) as u32 * ROW);
+        assert_eq!(pixels(&figure(30)).0, [size.0, size.1]);
+        let looks: std::collections::HashSet<_> = figure(MOST_NAMED)
+            .curves
+            .iter()
+            .map(|curve| (curve.color.0, curve.color.1, curve.color.2, curve.dash))
+            .collect();
+        assert_eq!(looks.len(), MOST_NAMED);
+        assert!(figure(MOST_NAMED + 7).svg().unwrap().contains("\nand 7 more\n"));
+        assert!(!figure(MOST_NAMED).svg().unwrap().contains("more"));
+    }
+
+    #[test]
+    fn long_names_are_cut_and_none_makes_a_broken_file() {
+        let long = "sgd:lr=0.1,".repeat(200);
+        let figure = Figure::new(&long, &[run(&long, &[1., 0.5])]);
+        for text in [&figure.title, &figure.curves[0].label] {
+            assert!(text.ends_with('…') && text.len() > 100 && long.starts_with(text.trim_end_matches('…')), "{text}");
+        }
+        assert!(figure.legend_rows(2)[0][0].width(2) <= 2 * SIZE.0);
+        for text in ["a\u{1}b\u{1b}[31m<&\"'>\u{ffff}", "電\u{301}\u{202e}\u{200b}🔥\n\t", ""] {
+            let figure = Figure::new(text, &[run(text, &[1., 0.5])]);
+            assert!(!figure.svg().unwrap().contains(|c: char| c.is_control() && c != '\n'));
+            assert!(!figure.png().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn every_kind_of_numbers_is_drawn() {
+        let numbers = [0., -0., 1., -1., 0.69, 1e-9, 1e9, 1e300, -1e300, 1e-300, f64::MAX, f64::MIN, 5e-324];
+        let numbers = [&numbers[..], &[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]].concat();
+        for a in &numbers {
+            for b in &numbers {
+                for runs in [vec![run("a", &[*a, *b])], vec![run("candle", &[*a]), run("b", &[*b, *a, 0.5])]] {
+                    assert!(Figure::new("", &runs).svg().unwrap().ends_with("</svg>\n"), "{a} {b}");
+                }
+            }
+        }
+        assert!(Figure::new("", &[]).svg().is_ok() && Figure::new("", &[run("", &[])]).png().is_ok());
     }
 }
