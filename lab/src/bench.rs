@@ -10,7 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::optimizer::Stepper;
+use super::optimizer::{Stepper, state_bytes};
 use super::twins::twin;
 
 /// What to step.
@@ -50,9 +50,12 @@ pub fn evaluates(spec: &Spec) -> bool {
     spec.method().chain().iter().any(|algorithm| algorithm.evaluates())
 }
 
-/// Measures a step of the optimizer of `spec`.
-pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
-    let Workload { parameters, tensors, dtype, device, .. } = workload;
+/// Checks before any work that the optimizer of `spec` can be measured.
+///
+/// # Errors
+/// More tensors than parameters, or an optimizer that computes the loss again.
+pub fn check(spec: &Spec, workload: &Workload) -> Result<()> {
+    let Workload { parameters, tensors, .. } = workload;
     ensure!(parameters >= tensors, "--parameters is {parameters}, but must be at least --tensors, {tensors}");
     ensure!(
         !evaluates(spec),
@@ -60,6 +63,26 @@ pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
          gradients alone",
         spec.text()
     );
+    Ok(())
+}
+
+/// Bytes of main memory that [`measure`] takes at once.
+pub fn bytes_needed(spec: &Spec, workload: &Workload) -> Result<f64> {
+    let Workload { parameters, tensors, dtype, ref device, .. } = *workload;
+    let size = parameters / tensors;
+    let (all, dtype) = (parameters as f64, dtype.size_in_bytes() as f64);
+    if !device.is_cpu() {
+        // A gradient on its way to the device.
+        return Ok(size as f64 * dtype);
+    }
+    let state = tensors as f64 * state_bytes(spec, &dims(spec, size)?, workload.dtype, workload.state_dtype);
+    // The variables and their gradients, the state, and the two vectors of the plain pass.
+    Ok(2. * all * dtype + state + (3. * all * dtype + 2. * state) * 8. / 12.)
+}
+
+/// Measures a step of the optimizer of `spec`, which has passed [`check`].
+pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
+    let Workload { parameters, tensors, dtype, device, .. } = workload;
     let size = parameters / tensors;
     let dims = dims(spec, size)?;
     // A group sorts its variables by name: they shall stay in the order of their memory.
@@ -73,9 +96,9 @@ pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
         device.synchronize()
     };
 
-    let state = state_bytes(spec, &dims, workload);
+    let state = state_bytes(spec, &dims, *dtype, workload.state_dtype);
     // Parameter and state are read and written, the gradient is read.
-    let bytes = tensors * (size * 3 * dtype.size_in_bytes() + 2 * state);
+    let bytes = tensors * (size * 3 * dtype.size_in_bytes() + 2 * state as usize);
     let [time, plain_time] = median_times([Box::new(step), plain_pass(bytes, device)?])?;
     let gigabytes_per_second = |time: f64| bytes as f64 / time / 1e9;
     Ok(Measurement {
@@ -84,7 +107,7 @@ pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
         gigabytes_per_second: gigabytes_per_second(time),
         plain_gigabytes_per_second: gigabytes_per_second(plain_time),
         share_of_plain: plain_time / time,
-        state_bytes_per_parameter: state as f64 / size as f64,
+        state_bytes_per_parameter: state / size as f64,
     })
 }
 
@@ -96,18 +119,6 @@ fn dims(spec: &Spec, size: usize) -> Result<Vec<usize>> {
     }
     let rows = (1..=size.isqrt()).rev().find(|rows| size.is_multiple_of(*rows)).unwrap_or(1);
     Ok(vec![rows, size / rows])
-}
-
-/// Bytes of state of one variable. Candle keeps it in the type of the parameters.
-fn state_bytes(spec: &Spec, dims: &[usize], workload: &Workload) -> usize {
-    let bytes = |dtype: DType, dims: &[usize]| dtype.size_in_bytes() * dims.iter().product::<usize>();
-    match twin(spec) {
-        Some(twin) => twin.state_names(dims).len() * bytes(workload.dtype, dims),
-        None => {
-            let state = spec.method().state(dims, workload.dtype, workload.state_dtype);
-            state.iter().map(|(_, dtype, dims)| bytes(*dtype, dims)).sum()
-        }
-    }
 }
 
 /// A gradient of ones for each variable.

@@ -1,6 +1,7 @@
 //! What the program does, command by command: check everything, compute, write everything, print.
 
 use std::collections::HashSet;
+use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Var};
@@ -11,19 +12,23 @@ use serde_json::{Map, Value, json};
 use super::bench::{self, Workload};
 use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, defaults, with_lr};
 use super::data::{Circles, Dataset};
-use super::minimize::minimize;
-use super::optimizer::{Stepper, parse};
-use super::output::Output;
+use super::memory::Needs;
+use super::minimize::{self, minimize};
+use super::optimizer::{Stepper, parse, state_bytes};
+use super::output::{Contents, Output, Results};
 use super::plot::Figure;
-use super::train::{Settings, train};
+use super::train::{self, Settings, train};
 use super::twins::registry;
-use super::{list, parity, summary, tables};
+use super::{list, parity, summary, tables, threads};
 
 /// Runs what the command line asks for.
 ///
 /// # Errors
 /// Input that is not allowed, or results that cannot be written.
 pub fn run(cli: Cli) -> Result<()> {
+    if !matches!(cli.command, Some(Command::Kernel(_) | Command::List(_))) {
+        threads::start()?;
+    }
     match cli.command {
         None => {
             let output = cli.output;
@@ -71,6 +76,12 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
         state_dtype: args.state_dtype.map(|dtype| dtype.0),
         device: args.device.open()?,
     };
+    let mut needed = 0f64;
+    for spec in &specs {
+        bench::check(spec, &workload)?;
+        needed = needed.max(bench::bytes_needed(spec, &workload)?);
+    }
+    Needs::default().of(format!("--parameters {}", args.parameters), needed).check()?;
     let progress = progress_bar(specs.len() as u64, false);
     let mut measurements = vec![];
     for spec in &specs {
@@ -96,12 +107,12 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
 
 /// Something to compute, its input checked.
 trait Experiment {
-    /// Its name in the summary.
-    fn name(&self) -> &'static str;
     /// The files it will write.
     fn files(&self) -> &'static [&'static str];
     /// How many times it will report progress.
     fn length(&self) -> u64;
+    /// Memory that it will take.
+    fn needs(&self) -> Needs;
     /// Computes it.
     fn run(&self, progress: &ProgressBar) -> Result<Findings>;
 }
@@ -109,35 +120,30 @@ trait Experiment {
 /// What came out of an experiment.
 struct Findings {
     /// Contents of the files, in the order of [`Experiment::files`].
-    contents: Vec<Vec<u8>>,
-    /// Its section of `summary.json`.
-    summary: Value,
+    contents: Vec<Contents>,
+    /// The section of the summary.
+    section: &'static str,
+    /// What stands in it.
+    summary: Map<String, Value>,
     /// What is printed.
     report: String,
 }
 
 fn perform(experiments: &[&dyn Experiment], args: &OutputArgs) -> Result<()> {
-    let mut names: Vec<&str> = experiments.iter().flat_map(|experiment| experiment.files()).copied().collect();
-    names.push(SUMMARY);
-    let mut output = Output::open(&args.out, &names)?;
+    let names: Vec<&str> = experiments.iter().flat_map(|experiment| experiment.files()).copied().collect();
+    let output = Output::open(&args.out, &names)?;
+    experiments.iter().try_for_each(|experiment| experiment.needs().check())?;
 
     let progress = progress_bar(experiments.iter().map(|experiment| experiment.length()).sum(), args.quiet);
-    let mut summary = Map::from_iter([("versions".to_owned(), summary::versions())]);
-    let mut reports = vec![];
+    let (mut results, mut reports) = (vec![], vec![]);
     for experiment in experiments {
-        let findings = experiment.run(&progress)?;
-        for (name, contents) in experiment.files().iter().zip(&findings.contents) {
-            output.stage(name, contents)?;
-        }
-        summary.insert(experiment.name().into(), findings.summary);
-        reports.push(findings.report);
+        let Findings { contents, section, summary, report } = experiment.run(&progress)?;
+        let files = experiment.files().iter().copied().zip(contents).collect();
+        results.push(Results { section, summary, files });
+        reports.push(report);
     }
     progress.finish_and_clear();
-    // A summary describes a training. A minimization alone leaves an earlier summary as it is.
-    if summary.contains_key(TRAIN) {
-        output.stage(SUMMARY, &serde_json::to_vec_pretty(&summary)?)?;
-    }
-    output.commit()?;
+    output.write(&results)?;
 
     if !args.quiet {
         for report in reports {
@@ -148,13 +154,10 @@ fn perform(experiments: &[&dyn Experiment], args: &OutputArgs) -> Result<()> {
     Ok(())
 }
 
-/// A CSV file in memory; its header is written as a record.
-fn csv_writer() -> csv::Writer<Vec<u8>> {
-    csv::WriterBuilder::new().has_headers(false).from_writer(vec![])
+/// A CSV file; its header is written as a record.
+fn csv_writer<W: Write>(out: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new().has_headers(false).from_writer(out)
 }
-
-const SUMMARY: &str = "summary.json";
-const TRAIN: &str = "train";
 
 /// A progress bar, drawn only where standard error is a terminal.
 fn progress_bar(length: u64, quiet: bool) -> ProgressBar {
@@ -198,6 +201,12 @@ impl Training {
     fn new(args: TrainArgs) -> Result<Self> {
         check_distinct(&args.optimizers)?;
         check_moves(&args.optimizers, &[("0.weight", &[1, 1]), ("0.bias", &[1])])?;
+        // A file is read as text first, and then as about as many bytes of numbers.
+        let bytes = match &args.data {
+            Some(path) => 2. * std::fs::metadata(path).map_or(0, |file| file.len()) as f64,
+            None => args.samples as f64 * BYTES_OF_A_POINT,
+        };
+        Needs::default().of(data_option(&args), bytes).check()?;
         let dataset = match &args.data {
             Some(path) => Dataset::table(path, &args.target, args.test_size, args.seed)?,
             None => Dataset::circles(&args.circles(), args.test_size, args.seed)?,
@@ -229,24 +238,32 @@ impl Training {
             Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             None => "circles".into(),
         };
-        let outputs = super::model::Objective::for_classes(self.dataset.classes.len()).outputs();
-        let widths = [&[self.dataset.features], self.settings.hidden.as_slice(), &[outputs]].concat();
-        let network = widths.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
+        let network = train::sizes(&self.dataset, &self.settings);
+        let network = network.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
         format!("Optimizers on {data}: {network} network, seed {}", self.settings.seed)
     }
 }
 
 impl Experiment for Training {
-    fn name(&self) -> &'static str {
-        TRAIN
-    }
-
     fn files(&self) -> &'static [&'static str] {
         &["losses.csv", "comparison.png", "comparison.svg"]
     }
 
     fn length(&self) -> u64 {
         (self.specs.len() * self.settings.epochs) as u64
+    }
+
+    fn needs(&self) -> Needs {
+        let Self { args, specs, dataset, settings } = self;
+        let hidden: Vec<String> = settings.hidden.iter().map(usize::to_string).collect();
+        let records = (specs.len() * settings.epochs) as f64 * size_of::<train::Epoch>() as f64;
+        let all = specs.iter().map(|spec| (spec, train::Bytes::needed(dataset, spec, settings)));
+        let Some((spec, bytes)) = all.max_by(|a, b| a.1.state.total_cmp(&b.1.state)) else { return Needs::default() };
+        Needs::default()
+            .of(data_option(args), bytes.rows)
+            .of(format!("--hidden {}", hidden.join(",")), bytes.network)
+            .of(format!("--optimizer '{}'", spec.text()), bytes.state)
+            .of(format!("--epochs {}", settings.epochs), records)
     }
 
     fn run(&self, progress: &ProgressBar) -> Result<Findings> {
@@ -260,13 +277,6 @@ impl Experiment for Training {
             pairs.extend(parity::with_torch(&self.specs, &runs, &self.settings)?);
         }
 
-        let mut losses = csv_writer();
-        losses.write_record(LOSSES)?;
-        for run in &runs {
-            for (i, epoch) in run.epochs.iter().enumerate() {
-                losses.serialize((&run.optimizer, run.seed, i + 1, epoch))?;
-            }
-        }
         let figure = Figure::new(&self.title(), &runs);
         let mut report = tables::finals(&runs).to_string();
         for (run, note) in runs.iter().filter_map(|run| Some((run, run.note.as_ref()?))) {
@@ -275,13 +285,42 @@ impl Experiment for Training {
         if !pairs.is_empty() {
             report += &format!("\n\nLargest differences over all epochs:\n{}", tables::parity(&pairs));
         }
+        let (png, svg) = (figure.png()?, figure.svg()?);
+        let summary = summary::training(&self.args, &self.dataset, &self.specs, &runs, &pairs);
+        let losses: Contents = Box::new(move |out| {
+            let mut losses = csv_writer(out);
+            losses.write_record(LOSSES)?;
+            for run in &runs {
+                for (i, epoch) in run.epochs.iter().enumerate() {
+                    losses.serialize((&run.optimizer, run.seed, i + 1, epoch))?;
+                }
+            }
+            Ok(losses.flush()?)
+        });
         Ok(Findings {
-            contents: vec![losses.into_inner()?, figure.png()?, figure.svg()?.into_bytes()],
-            summary: summary::training(&self.args, &self.dataset, &self.specs, &runs, &pairs)?,
+            contents: vec![losses, whole(png), whole(svg.into_bytes())],
+            section: summary::TRAIN,
+            summary,
             report: report + "\n",
         })
     }
 }
+
+/// The contents of a file that is in memory.
+fn whole(bytes: Vec<u8>) -> Contents {
+    Box::new(move |out| Ok(out.write_all(&bytes)?))
+}
+
+/// The option that says how many rows there are.
+fn data_option(args: &TrainArgs) -> String {
+    match &args.data {
+        Some(path) => format!("--data '{}'", path.display()),
+        None => format!("--samples {}", args.samples),
+    }
+}
+
+/// While circles are drawn and split: the point and its class three times, and its number in two lists.
+const BYTES_OF_A_POINT: f64 = 3. * 24. + 2. * 8.;
 
 const LOSSES: [&str; 7] = ["optimizer", "seed", "epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
 
@@ -304,16 +343,22 @@ impl Minimization {
 }
 
 impl Experiment for Minimization {
-    fn name(&self) -> &'static str {
-        "minimize"
-    }
-
     fn files(&self) -> &'static [&'static str] {
         &["minimize.csv"]
     }
 
     fn length(&self) -> u64 {
         self.specs.len() as u64
+    }
+
+    fn needs(&self) -> Needs {
+        let numbers = self.start.len();
+        let paths = minimize::bytes_needed(numbers, self.args.steps) * self.specs.len() as f64;
+        let states = self.specs.iter().map(|spec| (spec, state_bytes(spec, &[numbers], DType::F64, None)));
+        let Some((spec, state)) = states.max_by(|a, b| a.1.total_cmp(&b.1)) else { return Needs::default() };
+        Needs::default()
+            .of(format!("--steps {}", self.args.steps), paths)
+            .of(format!("--optimizer '{}'", spec.text()), state)
     }
 
     fn run(&self, progress: &ProgressBar) -> Result<Findings> {
@@ -324,21 +369,22 @@ impl Experiment for Minimization {
             progress.inc(1);
         }
 
-        let mut points = csv_writer();
-        let coordinates = (0..self.start.len()).map(|i| format!("x{i}"));
-        let header = ["optimizer".into(), "step".into()].into_iter().chain(coordinates).chain(["value".into()]);
-        points.write_record(header.collect::<Vec<String>>())?;
-        for path in &paths {
-            for (step, (x, value)) in path.points.iter().enumerate() {
-                points.serialize((&path.optimizer, step, x, value))?;
-            }
-        }
         let function = self.args.function;
         let report = format!("{} = {}\n{}\n", function.name, function.formula, tables::paths(&paths));
-        Ok(Findings {
-            contents: vec![points.into_inner()?],
-            summary: json!(summary::minimization(&self.args, &self.start, &self.specs, &paths)),
-            report,
-        })
+        let summary = summary::minimization(&self.args, &self.start, &self.specs, &paths);
+        let coordinates = self.start.len();
+        let points: Contents = Box::new(move |out| {
+            let mut points = csv_writer(out);
+            let coordinates = (0..coordinates).map(|i| format!("x{i}"));
+            let header = ["optimizer".into(), "step".into()].into_iter().chain(coordinates).chain(["value".into()]);
+            points.write_record(header.collect::<Vec<String>>())?;
+            for path in &paths {
+                for (step, (x, value)) in path.points.iter().enumerate() {
+                    points.serialize((&path.optimizer, step, x, value))?;
+                }
+            }
+            Ok(points.flush()?)
+        });
+        Ok(Findings { contents: vec![points], section: summary::MINIMIZE, summary, report })
     }
 }

@@ -8,6 +8,7 @@ pub mod cli;
 mod commands;
 pub mod data;
 mod list;
+mod memory;
 pub mod minimize;
 pub mod model;
 pub mod nn;
@@ -18,6 +19,7 @@ mod plot;
 pub mod random;
 mod summary;
 mod tables;
+mod threads;
 pub mod train;
 pub mod twins;
 

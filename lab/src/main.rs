@@ -1,5 +1,7 @@
 //! The program `candle-optim`: parse, run, exit code.
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use candle_optim_lab::{cli::Cli, run};
@@ -13,22 +15,34 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            eprintln!("{}", one_line(&error));
+            complain(one_line(&error));
             return ExitCode::from(2);
         }
         // --help and --version.
-        Err(message) => {
-            let _ = message.print();
-            return ExitCode::SUCCESS;
-        }
+        Err(message) => match message.print() {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                complain(format_args!("error: cannot print to standard output: {error}"));
+                return ExitCode::FAILURE;
+            }
+            _ => return ExitCode::SUCCESS,
+        },
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            complain(format_args!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints a line to standard error. `eprintln` panics if nobody can hear it, and a name may hold line ends and worse.
+fn complain(line: impl Display) {
+    let mut shown = String::new();
+    for letter in line.to_string().chars() {
+        if letter.is_control() { shown.extend(letter.escape_default()) } else { shown.push(letter) }
+    }
+    let _ = writeln!(std::io::stderr(), "{shown}");
 }
 
 /// What is wrong and the tip, without the usage that clap puts below.

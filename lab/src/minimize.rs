@@ -165,6 +165,11 @@ pub struct Path {
     pub points: Vec<(Vec<f64>, f64)>,
 }
 
+/// Bytes of the path of one optimizer.
+pub fn bytes_needed(numbers: usize, steps: usize) -> f64 {
+    (steps as f64 + 1.) * (size_of::<(Vec<f64>, f64)>() + numbers * size_of::<f64>()) as f64
+}
+
 /// Minimizes `function` from `start` in f64, by its gradient.
 pub fn minimize(function: &Function, start: &[f64], steps: usize, spec: &Spec) -> Result<Path> {
     let x = Var::new(start, &Device::Cpu)?;

@@ -14,6 +14,18 @@ pub fn parse(text: &str) -> Result<Spec, Error> {
     registry()?.parse(text)
 }
 
+/// Bytes of state of a variable with dimensions `dims`. Candle keeps it in the type of the parameters.
+pub fn state_bytes(spec: &Spec, dims: &[usize], dtype: DType, state_dtype: Option<DType>) -> f64 {
+    let bytes = |dtype: DType, dims: &[usize]| dims.iter().fold(dtype.size_in_bytes() as f64, |n, &dim| n * dim as f64);
+    match twin(spec) {
+        Some(twin) => twin.state_names(dims).len() as f64 * bytes(dtype, dims),
+        None => {
+            let state = spec.method().state(dims, dtype, state_dtype);
+            state.iter().map(|(_, dtype, dims)| bytes(*dtype, dims)).sum()
+        }
+    }
+}
+
 /// An optimizer with its variables.
 pub enum Stepper {
     /// One of the library.

@@ -1,15 +1,98 @@
 //! `summary.json`: what was run, with what, and what came out.
 
-use anyhow::Result;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
 use candle_optim::Spec;
 use candle_optim::hyper;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::cli::{MinimizeArgs, TrainArgs};
 use super::data::Dataset;
-use super::minimize::Path;
+use super::minimize;
+use super::output::Entry;
 use super::parity::Pair;
 use super::train::Run;
+
+/// The section of a training.
+pub const TRAIN: &str = "train";
+/// The section of a minimization.
+pub const MINIMIZE: &str = "minimize";
+const VERSIONS: &str = "versions";
+
+/// The sections of a summary, each of one run. They are kept as text, so that those of other runs do not change.
+#[derive(Debug, Default)]
+pub struct Summary(BTreeMap<String, Box<RawValue>>);
+
+/// What is read of a section.
+#[derive(Deserialize)]
+struct Section {
+    #[serde(default)]
+    versions: Option<Value>,
+    #[serde(default)]
+    files: Vec<Entry>,
+}
+
+impl Summary {
+    /// The summary at `path`, empty if there is none.
+    ///
+    /// # Errors
+    /// A file that this program did not write.
+    pub fn read(path: &Path) -> Result<Self> {
+        let shown = path.display();
+        let text = match std::fs::read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            text => text.with_context(|| format!("cannot read '{shown}'"))?,
+        };
+        let summary = serde_json::from_slice(&text).map(Self);
+        match summary {
+            Ok(summary) if summary.is_ours() => Ok(summary),
+            _ => bail!("'{shown}' is not a summary of this program; allowed: a folder without it, by --out"),
+        }
+    }
+
+    /// Earlier versions of the program had their version at the top.
+    fn is_ours(&self) -> bool {
+        let versioned = |section: Section| section.versions.is_some_and(|versions| versions.is_object());
+        self.0.keys().all(|key| [TRAIN, MINIMIZE, VERSIONS].contains(&key.as_str()))
+            && (self.0.contains_key(VERSIONS) || self.0.values().all(|section| parse(section).is_some_and(versioned)))
+    }
+
+    /// Removes the sections that do not name their files, or not all of them as `is_there`.
+    pub fn keep(&mut self, is_there: impl Fn(&Entry) -> bool) {
+        let whole = |section: Section| !section.files.is_empty() && section.files.iter().all(&is_there);
+        self.0.retain(|_, section| parse(section).is_some_and(whole));
+    }
+
+    /// Whether it has no section.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Removes a section.
+    pub fn remove(&mut self, name: &str) {
+        self.0.remove(name);
+    }
+
+    /// Adds a section.
+    pub fn insert(&mut self, name: &str, section: &Map<String, Value>) -> Result<()> {
+        let text = serde_json::to_string_pretty(section)?.replace('\n', "\n  ");
+        self.0.insert(name.into(), RawValue::from_string(text)?);
+        Ok(())
+    }
+
+    /// The file.
+    pub fn text(&self) -> Result<String> {
+        Ok(serde_json::to_string_pretty(&self.0)? + "\n")
+    }
+}
+
+fn parse(section: &RawValue) -> Option<Section> {
+    serde_json::from_str(section.get()).ok()
+}
 
 /// Versions of this program and of what its numbers depend on.
 pub fn versions() -> Value {
@@ -35,29 +118,36 @@ fn settings(spec: &Spec) -> Map<String, Value> {
     spec.resolved().into_iter().map(|(key, x)| (key, value(x))).chain([maximize]).collect()
 }
 
-/// The section of a training. JSON has no NaN or infinity: they are null.
-pub fn training(args: &TrainArgs, dataset: &Dataset, specs: &[Spec], runs: &[Run], parity: &[Pair]) -> Result<Value> {
+/// What stands in the section of a training. JSON has no NaN or infinity: they are null.
+pub fn training(
+    args: &TrainArgs,
+    dataset: &Dataset,
+    specs: &[Spec],
+    runs: &[Run],
+    parity: &[Pair],
+) -> Map<String, Value> {
     let optimizers: Vec<Value> = specs
         .iter()
         .zip(runs)
         .map(|(spec, run)| {
-            Ok(json!({
+            json!({
                 "optimizer": run.optimizer,
                 "settings": settings(spec),
                 "note": run.note,
-                "final": serde_json::to_value(run.epochs.last())?,
+                "final": run.epochs.last(),
                 "diverged_at_epoch": run.diverged_at(),
                 "seconds": run.time.as_secs_f64(),
                 "microseconds_per_epoch": run.time.as_secs_f64() * 1e6 / run.epochs.len() as f64,
-            }))
+            })
         })
-        .collect::<Result<_>>()?;
+        .collect();
     let data = match &args.data {
-        Some(file) => json!({ "file": file, "target": args.target }),
+        // JSON is text, and the name of a file need not be.
+        Some(file) => json!({ "file": file.display().to_string(), "target": args.target }),
         None => json!({ "circles": { "samples": args.samples, "noise": args.noise, "factor": args.factor } }),
     };
-    Ok(json!({
-        "configuration": {
+    section(
+        json!({
             "data": data,
             "features": dataset.features,
             "classes": dataset.classes,
@@ -71,14 +161,18 @@ pub fn training(args: &TrainArgs, dataset: &Dataset, specs: &[Spec], runs: &[Run
             "lr": args.lr,
             "dtype": args.dtype.0.as_str(),
             "device": format!("{:?}", args.device).to_lowercase(),
-        },
-        "optimizers": optimizers,
-        "parity": parity,
-    }))
+        }),
+        [("optimizers", json!(optimizers)), ("parity", json!(parity))],
+    )
 }
 
-/// The section of a minimization.
-pub fn minimization(args: &MinimizeArgs, start: &[f64], specs: &[Spec], paths: &[Path]) -> Value {
+/// What stands in the section of a minimization.
+pub fn minimization(
+    args: &MinimizeArgs,
+    start: &[f64],
+    specs: &[Spec],
+    paths: &[minimize::Path],
+) -> Map<String, Value> {
     let optimizers: Vec<Value> = specs
         .iter()
         .zip(paths)
@@ -87,8 +181,11 @@ pub fn minimization(args: &MinimizeArgs, start: &[f64], specs: &[Spec], paths: &
             json!({ "optimizer": path.optimizer, "settings": settings(spec), "x": x, "value": value })
         })
         .collect();
-    json!({
-        "configuration": { "function": args.function.name, "start": start, "steps": args.steps, "lr": args.lr },
-        "optimizers": optimizers,
-    })
+    let configuration = json!({ "function": args.function.name, "start": start, "steps": args.steps, "lr": args.lr });
+    section(configuration, [("optimizers", json!(optimizers))])
+}
+
+fn section<const N: usize>(configuration: Value, more: [(&str, Value); N]) -> Map<String, Value> {
+    let all = [(VERSIONS, versions()), ("configuration", configuration)].into_iter().chain(more);
+    all.map(|(key, value)| (key.to_owned(), value)).collect()
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::data::{Dataset, Rows};
 use super::model::{Network, Objective};
-use super::optimizer::Stepper;
+use super::optimizer::{Stepper, state_bytes};
 use super::twins::twin;
 use crate::random::torch::Generator;
 
@@ -70,6 +70,49 @@ impl Run {
     }
 }
 
+/// Bytes of main memory that the training with one optimizer takes, beside the data set.
+pub struct Bytes {
+    /// For tensors of rows.
+    pub rows: f64,
+    /// For the network: its weights, their gradients, and what is between the layers.
+    pub network: f64,
+    /// For the state of the optimizer.
+    pub state: f64,
+}
+
+impl Bytes {
+    /// What the optimizer of `spec` takes at the least.
+    pub fn needed(dataset: &Dataset, spec: &Spec, settings: &Settings) -> Self {
+        let Settings { dtype, batch_size, ref hidden, ref device, .. } = *settings;
+        let sizes = sizes(dataset, settings);
+        let layers = sizes.windows(2).map(|pair| (pair[0] as f64 + 1.) * pair[1] as f64);
+        let (weights, largest) = layers.fold((0., 0f64), |(sum, most), n| (sum + n, most.max(n)));
+        let [train, test] = [&dataset.train, &dataset.test].map(|rows| rows.y.len() as f64);
+        let (features, size) = (dataset.features as f64, dtype.size_in_bytes() as f64);
+        if !device.is_cpu() {
+            // Data and weights are made here, the weights in f32.
+            return Self { rows: train.max(test) * features * size, network: largest * 4., state: 0. };
+        }
+        // The batches of an epoch are copies of the rows.
+        let (copies, batch) = if batch_size == 0 { (1., train) } else { (2., train.min(batch_size as f64)) };
+        let rows = (copies * train + test) * (features * size + 2. * size_of::<u32>() as f64);
+        // The results of every layer, and the gradients of one and of the next.
+        let (sum, most) = hidden.iter().fold((0., 0f64), |(sum, most), &n| (sum + n as f64, most.max(n as f64)));
+        let between = batch.max(test) * (sum + 2. * most) * size;
+        let state = sizes.windows(2).map(|pair| state_bytes(spec, &[pair[1], pair[0] + 1], dtype, None)).sum();
+        // Weights are drawn in f32 and then copied, layer by layer, before there is anything else.
+        let start = weights * size + largest * (4. + size);
+        let network = (2. * weights * size + between).max(start - state);
+        Self { rows, network, state }
+    }
+}
+
+/// Widths from the features to the outputs.
+pub fn sizes(dataset: &Dataset, settings: &Settings) -> Vec<usize> {
+    let outputs = Objective::for_classes(dataset.classes.len()).outputs();
+    [&[dataset.features], settings.hidden.as_slice(), &[outputs]].concat()
+}
+
 /// Trains on `dataset` with the optimizer of `spec`, from the weights of the seed; calls `progress` after each epoch.
 pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl Fn()) -> Result<Run> {
     let Settings { dtype, ref device, .. } = *settings;
@@ -77,8 +120,7 @@ pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl
     let training = Batch::new(&dataset.train, dataset.features, objective, dtype, device)?;
     let test = Batch::new(&dataset.test, dataset.features, objective, dtype, device)?;
 
-    let sizes = [&[dataset.features], settings.hidden.as_slice(), &[objective.outputs()]].concat();
-    let network = Network::new(&sizes, settings.seed, dtype, device)?;
+    let network = Network::new(&sizes(dataset, settings), settings.seed, dtype, device)?;
     let mut optimizer = Stepper::new(spec, network.named_vars(), None)?;
     let (built_in, note) = (twin(spec).is_some(), optimizer.note());
     let mut shuffle = Generator::manual_seed(settings.seed.into());

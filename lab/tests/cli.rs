@@ -112,7 +112,12 @@ fn the_chapter_writes_everything() {
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
 
     let summary = folder.json("outputs/summary.json");
-    for key in ["/versions/candle-optim", "/versions/candle-core", "/train/configuration", "/minimize/configuration"] {
+    for key in [
+        "/train/versions/candle-optim",
+        "/minimize/versions/candle-core",
+        "/train/configuration",
+        "/minimize/configuration",
+    ] {
         assert!(summary.pointer(key).is_some(), "{key}");
     }
     assert_eq!(summary["train"]["configuration"]["epochs"], 100);
@@ -266,7 +271,7 @@ fn every_function_is_minimized_from_any_start() {
         assert_eq!(rows[0].keys().filter(|key| key.starts_with('x')).count(), columns, "{arguments}");
         assert_eq!(rows.iter().map(|row| row["step"].as_str()).collect::<Vec<_>>(), ["0", "1", "2", "3", "4"]);
     }
-    assert_eq!(folder.names("outputs"), ["minimize.csv"]);
+    assert_eq!(folder.names("outputs"), ["minimize.csv", "summary.json"]);
 }
 
 /// Methods of whole tensors, methods that compute the loss again, and wrappers, besides the chapter's.
