@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use candle_optim::{Error, Spec};
 use clap::{Args, Parser, Subcommand};
 
-use super::data::Circles;
+use super::data::{Circles, Columns, Features};
 use super::minimize::Function;
 use super::optimizer::parse;
 use super::unknown;
@@ -92,12 +92,18 @@ pub struct TrainArgs {
     /// Where to train: cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "cpu")]
     pub device: DeviceName,
-    /// A CSV file instead of the circles: numbers, and a column of classes
+    /// A CSV file instead of the circles: columns of numbers, and one of classes
     #[arg(long, value_name = "FILE", conflicts_with_all = ["samples", "noise", "factor"])]
     pub data: Option<PathBuf>,
     /// The column of classes in the file
     #[arg(long, value_name = "COLUMN", default_value = "target", requires = "data")]
     pub target: String,
+    /// Columns of the file to leave out; repeatable
+    #[arg(long, value_name = "COLUMN[,COLUMN...]", requires = "data", conflicts_with = "features")]
+    pub drop: Vec<String>,
+    /// Columns of numbers to train on; repeatable. Without it, all but the target
+    #[arg(long, value_name = "COLUMN[,COLUMN...]", requires = "data")]
+    pub features: Vec<String>,
     /// Where results go.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -107,6 +113,15 @@ impl TrainArgs {
     /// How the circles are to be drawn.
     pub fn circles(&self) -> Circles {
         Circles { samples: self.samples, noise: self.noise, factor: self.factor }
+    }
+
+    /// Which columns of the file are to be what.
+    pub fn columns(&self) -> Columns {
+        let features = match self.features.as_slice() {
+            [] => Features::AllBut(self.drop.clone()),
+            features => Features::Only(features.to_vec()),
+        };
+        Columns { target: self.target.clone(), features }
     }
 }
 

@@ -208,7 +208,7 @@ impl Training {
         };
         Needs::default().of(data_option(&args), bytes).check()?;
         let dataset = match &args.data {
-            Some(path) => Dataset::table(path, &args.target, args.test_size, args.seed)?,
+            Some(path) => Dataset::table(path, &args.columns(), args.test_size, args.seed)?,
             None => Dataset::circles(&args.circles(), args.test_size, args.seed)?,
         };
         let settings = Settings {
@@ -278,7 +278,8 @@ impl Experiment for Training {
         }
 
         let figure = Figure::new(&self.title(), &runs);
-        let mut report = tables::finals(&runs).to_string();
+        let mut report: String = self.dataset.notes.iter().map(|note| format!("note: {note}\n")).collect();
+        report += &tables::finals(&runs).to_string();
         for (run, note) in runs.iter().filter_map(|run| Some((run, run.note.as_ref()?))) {
             report += &format!("\n{}: {note}", run.optimizer);
         }

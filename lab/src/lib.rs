@@ -17,6 +17,7 @@ mod output;
 mod parity;
 mod plot;
 pub mod random;
+mod shown;
 mod summary;
 mod tables;
 mod threads;
@@ -29,4 +30,22 @@ pub use commands::run;
 fn unknown<S: Into<String>>(what: &str, given: &str, allowed: impl IntoIterator<Item = S>) -> candle_optim::Error {
     let allowed = allowed.into_iter().map(Into::into).collect();
     candle_optim::Error::Unknown { what: what.into(), given: given.into(), allowed }
+}
+
+/// The error for a column that a file does not have. It lists the columns whose names are most similar, in a line.
+fn unknown_column(what: &str, given: &str, columns: &[&str]) -> candle_optim::Error {
+    let given = shown::shown(given);
+    let likeness = |name: String| (strsim::normalized_damerau_levenshtein(&given, &name), name);
+    let mut names: Vec<(f64, String)> = columns.iter().map(|name| likeness(shown::shown(name))).collect();
+    names.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let mut length = 0;
+    let fits = |name: &String| {
+        length += name.len();
+        length <= 120
+    };
+    let mut allowed: Vec<String> = names.into_iter().map(|(_, name)| name).take_while(fits).collect();
+    if allowed.len() < columns.len() {
+        allowed.push("..".into());
+    }
+    unknown(what, &given, allowed)
 }

@@ -143,7 +143,12 @@ pub fn training(
         .collect();
     let data = match &args.data {
         // JSON is text, and the name of a file need not be.
-        Some(file) => json!({ "file": file.display().to_string(), "target": args.target }),
+        Some(file) => json!({
+            "file": file.display().to_string(),
+            "target": args.target,
+            "columns": dataset.columns,
+            "notes": dataset.notes,
+        }),
         None => json!({ "circles": { "samples": args.samples, "noise": args.noise, "factor": args.factor } }),
     };
     section(

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device};
-use candle_optim_lab::data::{Circles, Dataset};
+use candle_optim_lab::data::{Circles, Columns, Dataset};
 use candle_optim_lab::minimize::{Function, minimize};
 use candle_optim_lab::train::{Epoch, Run, Settings, train};
 use common::{fixture, largest, path, spec};
@@ -61,7 +61,7 @@ fn losses_on_tables_follow_pytorch() {
             let [table, seed, dtype, optimizer] = key.split('|').collect::<Vec<_>>()[..] else { continue };
             if table == name {
                 let seed = seed.parse().unwrap();
-                let dataset = Dataset::table(&path(file), target, 0.3, seed).unwrap();
+                let dataset = Dataset::table(&path(file), &Columns::with_target(target), 0.3, seed).unwrap();
                 let difference = compare(&dataset, optimizer, settings(seed, dtype, 0), expected.to_vec2().unwrap());
                 assert!(difference <= F64, "{key}: losses differ by {difference:e}");
                 worst = worst.max(difference);

@@ -1,23 +1,37 @@
 //! Problems to train on: rows of numbers with a class each, split into training and test rows.
 
+mod cells;
 mod circles;
+mod classes;
+mod decode;
+mod header;
+mod number;
 mod split;
 mod table;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
+use crate::shown::shown_path;
 pub use circles::make_circles;
+pub use header::{Columns, Features};
 pub use split::stratified_split;
+pub use table::{Table, read};
 
 /// A classification problem, split and ready to train on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// Numbers in a row.
     pub features: usize,
+    /// Names of the columns, in the order of a row.
+    pub columns: Vec<String>,
     /// Names of the classes; at least two.
     pub classes: Vec<String>,
+    /// What the reader of the file decided and a person may want to know, a line each.
+    pub notes: Vec<String>,
     /// Rows to train on, in the order of the split.
     pub train: Rows,
     /// Rows to test on.
@@ -56,29 +70,45 @@ impl Dataset {
     /// # Errors
     /// Too few points to split.
     pub fn circles(circles: &Circles, test_size: f64, seed: u32) -> Result<Self> {
-        let (points, classes) = make_circles(circles.samples, circles.noise, circles.factor, seed);
-        let all = Rows { x: points.into_flattened(), y: classes };
-        Self::split(all, 2, vec!["outer".into(), "inner".into()], test_size, seed)
+        let (points, y) = make_circles(circles.samples, circles.noise, circles.factor, seed);
+        let table = Table {
+            columns: vec!["x0".into(), "x1".into()],
+            classes: vec!["outer".into(), "inner".into()],
+            rows: Rows { x: points.into_flattened(), y },
+            lines: vec![],
+            notes: vec![],
+        };
+        Self::split(table, test_size, seed)
     }
 
     /// The table in a CSV file, its columns standardized by the mean and the standard deviation of the training rows.
     ///
     /// # Errors
     /// A file that is not a table of numbers with a class each; the message names the line and the column.
-    pub fn table(path: &Path, target: &str, test_size: f64, seed: u32) -> Result<Self> {
-        let table::Table { features, classes, rows } = table::read(path, target)?;
-        let mut dataset = Self::split(rows, features, classes, test_size, seed)?;
+    pub fn table(path: &Path, columns: &Columns, test_size: f64, seed: u32) -> Result<Self> {
+        let dataset = || Self::of(read(&contents(path)?, columns)?, test_size, seed);
+        dataset().with_context(|| format!("the data file '{}'", shown_path(path)))
+    }
+
+    /// A table that is split and standardized.
+    ///
+    /// # Errors
+    /// Too few rows to split.
+    pub fn of(table: Table, test_size: f64, seed: u32) -> Result<Self> {
+        let mut dataset = Self::split(table, test_size, seed)?;
         dataset.standardize();
         Ok(dataset)
     }
 
-    fn split(all: Rows, features: usize, classes: Vec<String>, test_size: f64, seed: u32) -> Result<Self> {
+    fn split(table: Table, test_size: f64, seed: u32) -> Result<Self> {
+        let Table { columns, classes, rows: all, notes, .. } = table;
+        let features = columns.len();
         let (train, test) = stratified_split(&all.y, test_size, seed)?;
-        let take = |rows: Vec<usize>| Rows {
+        let take = |rows: &[usize]| Rows {
             x: rows.iter().flat_map(|&row| &all.x[row * features..][..features]).copied().collect(),
             y: rows.iter().map(|&row| all.y[row]).collect(),
         };
-        Ok(Self { features, classes, train: take(train), test: take(test) })
+        Ok(Self { features, columns, classes, notes, train: take(&train), test: take(&test) })
     }
 
     /// As scikit-learn's `StandardScaler`: the population's standard deviation, and a constant column is only centered.
@@ -100,6 +130,29 @@ impl Dataset {
     }
 }
 
+/// A data file may have this many bytes.
+const MOST: u64 = 1 << 30;
+
+/// The bytes of a file or a pipe. A device would never end.
+fn contents(path: &Path) -> Result<Vec<u8>> {
+    let metadata = std::fs::metadata(path).context("cannot read it")?;
+    #[cfg(unix)]
+    let is_pipe = std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type());
+    #[cfg(not(unix))]
+    let is_pipe = false;
+    ensure!(metadata.is_file() || is_pipe, "it is not a file; allowed: a CSV file of at most 1 GiB");
+    let mut bytes = vec![];
+    if metadata.len() <= MOST {
+        File::open(path).and_then(|file| file.take(MOST + 1).read_to_end(&mut bytes)).context("cannot read it")?;
+    }
+    let length = metadata.len().max(bytes.len() as u64);
+    ensure!(
+        length <= MOST,
+        "it has {length} bytes or more; allowed: a CSV file of at most 1 GiB, which is {MOST} bytes"
+    );
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,7 +161,7 @@ mod tests {
     fn columns_are_standardized_by_the_training_rows_alone() {
         let train = Rows { x: vec![1., 7., 0.1, 3., 7., 0.1], y: vec![0, 1] };
         let test = Rows { x: vec![5., 8., 0.1], y: vec![0] };
-        let mut dataset = Dataset { features: 3, classes: vec![], train, test };
+        let mut dataset = Dataset { features: 3, columns: vec![], classes: vec![], notes: vec![], train, test };
         dataset.standardize();
         assert_eq!(dataset.train.x, [-1., 0., 0., 1., 0., 0.]);
         assert_eq!(dataset.test.x, [3., 1., 0.]);

@@ -1,121 +1,142 @@
-//! A table read from a CSV file.
-
-use std::collections::{BTreeMap, HashSet};
-use std::path::Path;
+//! A table of numbers with a class each, from the bytes of a CSV file.
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Rows;
-use crate::unknown;
+use super::cells::{Cell, Records, line_ends, line_of};
+use super::classes::Labels;
+use super::decode::decode;
+use super::header::{Columns, Features, Header};
+use super::number::{Point, number, ungrouped, why_not};
+use crate::shown::{shown, trim};
 
-/// A table of numbers with a class each.
-pub(super) struct Table {
-    pub(super) features: usize,
-    pub(super) classes: Vec<String>,
-    pub(super) rows: Rows,
+/// A table of finite numbers with a class each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// Names of the columns of numbers.
+    pub columns: Vec<String>,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+    /// All rows, in the order of the file.
+    pub rows: Rows,
+    /// The line of each row, as an editor shows it.
+    pub lines: Vec<usize>,
+    /// What the reader decided and a person may want to know, a line each.
+    pub notes: Vec<String>,
 }
 
-/// Reads a file whose first line names the columns; `target` is the class, all others are numbers.
+/// Reads a CSV file whose first line names the columns.
 ///
-/// Classes are numbered in ascending order, numbers by value and words by spelling, as `numpy.unique` does.
-pub(super) fn read(path: &Path, target: &str) -> Result<Table> {
-    let name = path.display();
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read the data file '{name}'"))?;
-    let Some(text) = std::str::from_utf8(&bytes).ok().filter(|text| !text.contains('\0')) else {
-        bail!("the data file '{name}' is not text; allowed: a CSV file in UTF-8")
-    };
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    ensure!(!text.trim().is_empty(), "the data file '{name}' is empty");
-
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
-    let columns: Vec<String> = reader.headers()?.iter().map(Into::into).collect();
-    check_header(&columns, &name.to_string())?;
-    if !columns.iter().any(|column| column == target) {
-        bail!("{name}, line 1: {}", unknown("target column", target, columns))
+/// # Errors
+/// Bytes that are not a table of numbers with a class each. The message is a line that names the line and the column.
+pub fn read(bytes: &[u8], columns: &Columns) -> Result<Table> {
+    let text = decode(bytes)?;
+    let mut notes = vec![];
+    let (separator, begin) = declared_separator(&text).unwrap_or_else(|| (separator(&text), 0));
+    if separator != b',' {
+        let name = if separator == b';' { "semicolons" } else { "tabs" };
+        notes.push(format!("cells are separated by {name}"));
     }
+    let mut records = Records::new(&text, separator).from(begin);
+    let Some(header) = Header::read(&mut records, &text, columns, &mut notes)? else { bail!("the file is empty") };
 
-    let (mut x, mut labels) = (vec![], vec![]);
-    for record in reader.records() {
-        let record = record.map_err(|error| ragged(&error, &name.to_string()))?;
-        let line = record.position().map_or(0, csv::Position::line);
-        for (column, cell) in columns.iter().zip(&record) {
-            if column == target {
-                ensure!(!cell.is_empty(), "{name}, line {line}, column '{column}': the class is missing");
-                labels.push(cell.to_owned());
-            } else {
-                match cell.parse::<f64>() {
-                    Ok(number) if number.is_finite() => x.push(number),
-                    _ => bail!("{name}, line {line}, column '{column}': '{cell}' is not a finite number"),
+    let (at, mut cells) = (records.at(), vec![]);
+    let point = if separator == b',' { Point::Dot } else { point(&mut records, &header, &mut notes) };
+    let mut records = records.from(at);
+    let (mut x, mut labels, mut lines) = (vec![], Labels::default(), vec![]);
+    let (mut line, mut counted) = (line_of(&text, at), at);
+    while let Some(at) = records.next(&mut cells)? {
+        if cells.iter().all(Cell::is_empty) {
+            continue;
+        }
+        line += line_ends(&text, counted, at);
+        counted = at;
+        header.check_length(&cells).with_context(|| format!("line {line}"))?;
+        for &column in &header.features {
+            let cell = &cells[column];
+            x.push(number(&cell.text, point).with_context(|| {
+                let line = line_of(&text, cell.at);
+                format!("line {line}, column '{}': {}", shown(&header.names[column]), why_not(&cell.text, point))
+            })?);
+        }
+        let label = &cells[header.target].text;
+        let why = if label.is_empty() {
+            Some("the class is missing; allowed: a word or a number in every row".into())
+        } else if label.contains(['\n', '\r']) {
+            Some(format!("a line break is in '{}'; a quote is missing, or one too many", shown(label)))
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            bail!("line {line}, column '{}': {why}", shown(&header.names[header.target]))
+        }
+        labels.push(label, line);
+        lines.push(line);
+    }
+    ensure!(!lines.is_empty(), "the file has a header but no rows");
+
+    let target = || format!("column '{}'", shown(&header.names[header.target]));
+    let (classes, y) = labels.classes(point).with_context(target)?;
+    let (width, names) = (header.features.len(), header.features.iter().map(|&column| &header.names[column]));
+    for (i, name) in names.clone().enumerate().filter(|_| matches!(columns.features, Features::AllBut(_))) {
+        if (width + i..x.len()).step_by(width).all(|below| x[below] - x[below - width] == 1.) {
+            notes.push(format!("column '{0}' counts the rows; --drop '{0}' leaves it out", shown(name)));
+        }
+    }
+    let columns = names.cloned().collect();
+    Ok(Table { columns, classes, rows: Rows { x, y }, lines, notes })
+}
+
+/// The separator that a first line `sep=;` names, as Excel writes and reads it, and the end of that line.
+fn declared_separator(text: &str) -> Option<(u8, usize)> {
+    match text.as_bytes() {
+        [b's', b'e', b'p', b'=', separator @ (b',' | b';' | b'\t'), b'\r' | b'\n', ..] => Some((*separator, 5)),
+        _ => None,
+    }
+}
+
+/// The separator that stands most often in the header, outside of quotes.
+fn separator(text: &str) -> u8 {
+    let mut header = text;
+    while let Some((line, rest)) = header.split_once(['\r', '\n'])
+        && trim(line).is_empty()
+    {
+        header = rest;
+    }
+    let mut quoted = false;
+    let mut counts = [(b'\t', 0), (b';', 0), (b',', 0)];
+    for byte in header.bytes() {
+        quoted ^= byte == b'"';
+        if !quoted && matches!(byte, b'\r' | b'\n') {
+            break;
+        }
+        counts.iter_mut().filter(|(separator, _)| !quoted && *separator == byte).for_each(|(_, count)| *count += 1);
+    }
+    // Of equals, the last.
+    counts.into_iter().max_by_key(|(_, count)| *count).map_or(b',', |(separator, _)| separator)
+}
+
+/// The decimal point of the numbers: a comma if one has it and none has a dot.
+fn point(records: &mut Records, header: &Header, notes: &mut Vec<String>) -> Point {
+    let (mut cells, mut example, mut ambiguous) = (vec![], None, true);
+    // An error here comes again when the rows are read.
+    while let Ok(Some(_)) = records.next(&mut cells) {
+        for cell in header.features.iter().chain([&header.target]).filter_map(|&column| cells.get(column)) {
+            if cell.text.contains('.') && number(&cell.text, Point::Dot).is_some() {
+                return Point::Dot;
+            }
+            if cell.text.contains(',') && number(&cell.text, Point::Comma).is_some() {
+                let unlike_thousands = ungrouped(&cell.text).is_none();
+                if example.is_none() || unlike_thousands && ambiguous {
+                    example = Some(cell.text.to_string());
                 }
+                ambiguous &= !unlike_thousands;
             }
         }
     }
-    ensure!(!labels.is_empty(), "the data file '{name}' has a header but no rows");
-    let (classes, y) = number_classes(&labels);
-    ensure!(
-        classes.len() >= 2,
-        "column '{target}' of '{name}' has the single class '{}'; allowed: two classes or more",
-        classes[0]
-    );
-    for (class, label) in classes.iter().enumerate() {
-        let members = y.iter().filter(|&&member| member == class).count();
-        ensure!(
-            members >= 2,
-            "column '{target}' of '{name}' has class '{label}' once; a stratified split needs each class at least twice"
-        );
-    }
-    Ok(Table { features: columns.len() - 1, classes, rows: Rows { x, y } })
-}
-
-fn check_header(columns: &[String], name: &str) -> Result<()> {
-    ensure!(
-        columns.len() >= 2,
-        "the data file '{name}' has the single column '{}'; allowed: columns separated by commas",
-        columns[0]
-    );
-    let numbers = columns.iter().all(|column| column.parse::<f64>().is_ok());
-    ensure!(!numbers, "{name}, line 1: all cells are numbers; the first line must name the columns");
-    let mut seen = HashSet::new();
-    for column in columns {
-        ensure!(seen.insert(column), "{name}, line 1: the column '{column}' stands twice");
-    }
-    Ok(())
-}
-
-fn ragged(error: &csv::Error, name: &str) -> anyhow::Error {
-    match error.kind() {
-        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
-            let line = pos.as_ref().map_or(0, csv::Position::line);
-            anyhow::anyhow!("{name}, line {line}: {len} cells, but the first line names {expected_len} columns")
-        }
-        _ => anyhow::anyhow!("{name}: {error}"),
-    }
-}
-
-/// Names of the classes in ascending order, and the class of each label.
-fn number_classes(labels: &[String]) -> (Vec<String>, Vec<usize>) {
-    let mut classes: Vec<&String> = BTreeMap::from_iter(labels.iter().map(|label| (label, ()))).into_keys().collect();
-    if let Ok(mut numbers) = classes
-        .iter()
-        .map(|label| Ok((label.parse::<f64>()?, *label)))
-        .collect::<Result<Vec<_>, std::num::ParseFloatError>>()
-    {
-        numbers.sort_by(|a, b| a.0.total_cmp(&b.0));
-        classes = numbers.into_iter().map(|(_, label)| label).collect();
-    }
-    let number: BTreeMap<&String, usize> = classes.iter().enumerate().map(|(class, label)| (*label, class)).collect();
-    let y = labels.iter().map(|label| number[label]).collect();
-    (classes.into_iter().cloned().collect(), y)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number_classes;
-
-    #[test]
-    fn classes_are_numbered_by_value_or_by_spelling() {
-        let classes = |labels: &[&str]| number_classes(&labels.iter().map(|&s| s.into()).collect::<Vec<_>>());
-        assert_eq!(classes(&["10", "9", "10", "-1"]), (vec!["-1".into(), "9".into(), "10".into()], vec![2, 1, 2, 0]));
-        assert_eq!(classes(&["b", "a10", "a9"]), (vec!["a10".into(), "a9".into(), "b".into()], vec![2, 0, 1]));
-    }
+    let Some(example) = example else { return Point::Dot };
+    let value = shown(&example.replace(',', "."));
+    let doubt = if ambiguous { "; if commas separate thousands, remove them" } else { "" };
+    notes.push(format!("numbers have a decimal comma: '{}' is {value}{doubt}", shown(&example)));
+    Point::Comma
 }

@@ -1,0 +1,147 @@
+//! The header of a table: the names of its columns, and which of them are what.
+
+use std::collections::{HashMap, HashSet};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::cells::{Cell, Records, line_of};
+use super::number::{Point, number};
+use crate::shown::{look, shown, trim};
+use crate::unknown_column;
+
+/// Which columns of a file are what.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    /// The column of classes.
+    pub target: String,
+    /// The columns of numbers.
+    pub features: Features,
+}
+
+/// Columns of numbers. A text may name several, separated by commas.
+#[derive(Clone, Debug)]
+pub enum Features {
+    /// All but the target and these.
+    AllBut(Vec<String>),
+    /// These.
+    Only(Vec<String>),
+}
+
+impl Columns {
+    /// All columns but the target are numbers.
+    pub fn with_target(target: &str) -> Self {
+        Self { target: target.into(), features: Features::AllBut(vec![]) }
+    }
+}
+
+/// The first line that is not empty, and what it says about the cells below.
+pub struct Header {
+    /// Names of all columns; empty if a column has none.
+    pub names: Vec<String>,
+    /// The column of classes.
+    pub target: usize,
+    /// The columns of numbers.
+    pub features: Vec<usize>,
+}
+
+impl Header {
+    /// Reads the header; nothing if no line has a cell.
+    ///
+    /// # Errors
+    /// Names that are numbers, missing or twice the same, or columns to choose that do not exist.
+    pub fn read(records: &mut Records, text: &str, columns: &Columns, notes: &mut Vec<String>) -> Result<Option<Self>> {
+        let mut cells = vec![];
+        let at = loop {
+            match records.next(&mut cells)? {
+                Some(_) if cells.len() == 1 && cells[0].is_empty() => {}
+                Some(at) => break at,
+                None => return Ok(None),
+            }
+        };
+        let names: Vec<String> = cells.iter().map(|cell| cell.text.to_string()).collect();
+        let header = Self::of(names, columns, notes).with_context(|| format!("line {}", line_of(text, at)))?;
+        Ok(Some(header))
+    }
+
+    fn of(names: Vec<String>, columns: &Columns, notes: &mut Vec<String>) -> Result<Self> {
+        let named: Vec<&str> = names.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+        ensure!(!named.is_empty(), "no column has a name; the first line must name the columns");
+        ensure!(
+            names.len() >= 2,
+            "the single column '{}'; allowed: columns separated by commas, semicolons or tabs",
+            shown(named[0])
+        );
+        let find = |name: &str| names.iter().position(|other| !other.is_empty() && other == trim(name));
+        let target = find(&columns.target);
+        let is_number = |name: &&str| number(&name.replace(',', "."), Point::Dot).is_some();
+        let numbers = named.iter().copied().filter(is_number).count();
+        ensure!(
+            numbers < named.len() && (target.is_some() || 2 * numbers < named.len()),
+            "{numbers} of {} names are numbers; the first line must name the columns",
+            named.len()
+        );
+        let mut seen = HashMap::new();
+        for name in &named {
+            if let Some(other) = seen.insert(look(name), name) {
+                ensure!(other != name, "the column '{}' stands twice", shown(name));
+                bail!("the columns '{}' and '{}' look the same", shown(other), shown(name))
+            }
+        }
+        let unnamed: Vec<usize> = (0..names.len()).filter(|&column| names[column].is_empty()).collect();
+        match unnamed.as_slice() {
+            [] => {}
+            [column] => notes.push(format!("column {} has no name and is left out", column + 1)),
+            [first, .., last] => notes.push(format!(
+                "{} columns between {} and {} have no name and are left out",
+                unnamed.len(),
+                first + 1,
+                last + 1
+            )),
+        }
+
+        let target = target.ok_or_else(|| unknown_column("target column", &columns.target, &named))?;
+        let features = |option: &str, texts: &[String]| -> Result<HashSet<usize>> {
+            // A name may have a comma; else the text is a list.
+            let listed = |text| if find(text).is_some() { vec![text] } else { text.split(',').collect() };
+            let others = || named.iter().copied().filter(|name| *name != names[target]).collect::<Vec<_>>();
+            let what = format!("column of {option}");
+            let column = |name: &str| find(name).ok_or_else(|| unknown_column(&what, name, &others()));
+            let found =
+                texts.iter().map(String::as_str).flat_map(listed).map(column).collect::<Result<HashSet<_>, _>>()?;
+            ensure!(
+                !found.contains(&target),
+                "{option} has the target '{}'; allowed: other columns",
+                shown(&names[target])
+            );
+            Ok(found)
+        };
+        let others = (0..names.len()).filter(|column| *column != target && !names[*column].is_empty());
+        let features: Vec<usize> = match &columns.features {
+            Features::AllBut(texts) => {
+                let dropped = features("--drop", texts)?;
+                others.filter(|column| !dropped.contains(column)).collect()
+            }
+            Features::Only(texts) => {
+                let kept = features("--features", texts)?;
+                others.filter(|column| kept.contains(column)).collect()
+            }
+        };
+        ensure!(!features.is_empty(), "no column is left besides the target; allowed: one column of numbers or more");
+        Ok(Self { names, target, features })
+    }
+
+    /// Checks that a row has a cell for each column. Columns without a name at the end may be absent, and empty cells may follow.
+    pub fn check_length(&self, cells: &[Cell]) -> Result<()> {
+        let named = self.names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
+        let extra = cells.get(self.names.len()..).unwrap_or_default();
+        let fits = extra.iter().all(Cell::is_empty);
+        let quotes = if fits { "" } else { "; a cell with a separator in it needs quotes" };
+        ensure!(
+            cells.len() >= named && fits,
+            "{} cells, but the first line names {} columns{quotes}",
+            cells.len(),
+            self.names.len()
+        );
+        Ok(())
+    }
+}
