@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Var};
 use candle_optim::Spec;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::bench::{self, Workload};
 use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, defaults, with_lr};
-use super::data::{Circles, Dataset};
+use super::data::{Circles, Dataset, TooFar};
 use super::memory::Needs;
 use super::minimize::{self, minimize};
 use super::optimizer::{Stepper, parse, state_bytes};
@@ -207,9 +207,17 @@ impl Training {
             None => args.samples as f64 * BYTES_OF_A_POINT,
         };
         Needs::default().of(data_option(&args), bytes).check()?;
+        let dtype = args.dtype.0;
         let dataset = match &args.data {
-            Some(path) => Dataset::table(path, &args.columns(), args.test_size, args.seed)?,
-            None => Dataset::circles(&args.circles(), args.test_size, args.seed)?,
+            Some(path) => Dataset::table(path, &args.columns(), args.test_size, args.seed, dtype)?,
+            None => {
+                let dataset = Dataset::circles(&args.circles(), args.test_size, args.seed)?;
+                if let Some(TooFar { value, limit, .. }) = dataset.too_far(dtype) {
+                    let (noise, dtype) = (args.noise, dtype.as_str());
+                    bail!("--noise {noise:?} makes a coordinate of {value:.1e}; {dtype} allows {limit:.1e}")
+                }
+                dataset
+            }
         };
         let settings = Settings {
             epochs: args.epochs,

@@ -61,7 +61,8 @@ fn losses_on_tables_follow_pytorch() {
             let [table, seed, dtype, optimizer] = key.split('|').collect::<Vec<_>>()[..] else { continue };
             if table == name {
                 let seed = seed.parse().unwrap();
-                let dataset = Dataset::table(&path(file), &Columns::with_target(target), 0.3, seed).unwrap();
+                let dataset =
+                    Dataset::table(&path(file), &Columns::with_target(target), 0.3, seed, DType::F64).unwrap();
                 let difference = compare(&dataset, optimizer, settings(seed, dtype, 0), expected.to_vec2().unwrap());
                 assert!(difference <= F64, "{key}: losses differ by {difference:e}");
                 worst = worst.max(difference);

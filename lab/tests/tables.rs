@@ -3,7 +3,8 @@
 use std::process::{Command, Output};
 use std::{fs, iter};
 
-use candle_optim_lab::data::{Columns, Table, read};
+use candle_core::DType;
+use candle_optim_lab::data::{Columns, Dataset, Table, read};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -451,6 +452,90 @@ fn a_pipe_is_read() {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(plain().as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+/// Columns of any size are standardized alike, and what a type cannot be trained with is named.
+#[test]
+fn columns_of_any_size_are_scaled() {
+    let folder = Folder::new();
+    let sized = |a: f64, b: f64| -> String {
+        let size = |cell: &str, size: f64| format!("{:e}", cell.parse::<f64>().unwrap() * size);
+        let rows = plain();
+        let rows = rows.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+        rows.fold("a,b,target\n".into(), |all, row| {
+            all + &format!("{},{},{}\n", size(row[0], a), size(row[1], b), row[2])
+        })
+    };
+    let (_, expected) = folder.losses(sized(1., 1.), &[]);
+    let two = |exponent: i32| 2f64.powi(exponent);
+    for (a, b) in [(two(600), two(-600)), (two(1014), two(-1060)), (two(-1022), two(1020)), (-two(700), -two(-900))] {
+        let sign = a.signum();
+        let (_, losses) = folder.losses(sized(a * sign, b * sign), &[]);
+        assert!(losses == expected, "{a:e}, {b:e}");
+    }
+    for (a, b) in [(1e200, 1e-200), (1e305, 3e-308), (-1e250, 1e250)] {
+        for dtype in ["f32", "f64", "bf16", "f16"] {
+            let (_, losses) = folder.losses(sized(a, b), &["--dtype", dtype, "--optimizer", "adam"]);
+            assert!(!losses.to_lowercase().contains("nan") && !losses.contains("inf"), "{losses}");
+        }
+    }
+
+    let rows = |value: &dyn Fn(usize) -> String| -> Table {
+        let rows: String = (0..40).map(|i| format!("{},{},{}\n", value(i), i % 7, i % 2)).collect();
+        read(format!("a,b,target\n{rows}").as_bytes(), &Columns::with_target("target")).unwrap()
+    };
+    let dataset = |table: &Table, dtype| Dataset::of(table.clone(), 0.3, 0, dtype);
+    // A mixed column: what is large decides, the rest is alike.
+    let mixed = dataset(&rows(&|i| if i % 4 < 2 { "1e200".into() } else { "1e-200".into() }), DType::F32).unwrap();
+    let mut values: Vec<f64> = mixed.train.x.iter().step_by(2).copied().collect();
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    assert_eq!(values.len(), 2, "{values:?}");
+    // What rounding leaves of a constant is not larger than a column.
+    let almost =
+        dataset(&rows(&|i| (if i % 4 < 2 { 1e30 } else { 1e30f64.next_up() }).to_string()), DType::F16).unwrap();
+    assert!(almost.train.x.iter().chain(&almost.test.x).all(|x| x.abs() < 40.), "{:?}", almost.train.x);
+    // Constants of any size are zero.
+    for constant in ["0", "0.1", "7", "1e200", "-1e-200", "1.7976931348623157e308", "5e-324"] {
+        let constant = dataset(&rows(&|_| constant.into()), DType::F16).unwrap();
+        assert!(constant.train.x.iter().chain(&constant.test.x).step_by(2).all(|&x| x == 0.));
+    }
+    // A row far from all training rows.
+    for (far, refused) in [
+        ("1e30", &[DType::F32, DType::BF16, DType::F16][..]),
+        ("-1e30", &[DType::F32, DType::BF16, DType::F16]),
+        ("1e5", &[DType::F16]),
+        ("1e300", &[DType::F32, DType::F64, DType::BF16, DType::F16]),
+    ] {
+        let mut seen = 0;
+        for row in 0..40 {
+            let table = rows(&|i| if i == row { far.into() } else { (i % 5).to_string() });
+            for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+                match dataset(&table, dtype) {
+                    Ok(dataset) => {
+                        let mut all = dataset.train.x.iter().chain(&dataset.test.x);
+                        assert!(all.all(|&x| x.is_finite() && (x as f32).powi(2).is_finite() | (dtype == DType::F64)));
+                    }
+                    Err(error) => {
+                        let error = format!("{error:#}");
+                        check_line(&error);
+                        assert!(refused.contains(&dtype), "{error}");
+                        assert_parts(
+                            far,
+                            &error,
+                            &[&format!("line {}, column 'a'", row + 2), "after it is standardized", dtype.as_str()],
+                        );
+                        seen += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(seen, 12 * refused.len(), "{far}");
+    }
+    for (noise, dtype) in [("1e300", "f32"), ("1e3", "f16"), ("1e308", "f64")] {
+        let output = folder.command(&["train", "--noise", noise, "--dtype", dtype]).output().unwrap();
+        assert_parts(noise, &error_line(&output), &["--noise 1", dtype, "allows"]);
+    }
 }
 
 /// Random text of a table, and what it says.

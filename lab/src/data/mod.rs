@@ -13,9 +13,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::DType;
 
-use crate::shown::shown_path;
+use crate::shown::{shown, shown_path};
 pub use circles::make_circles;
 pub use header::{Columns, Features};
 pub use split::stratified_split;
@@ -78,29 +79,57 @@ impl Dataset {
             lines: vec![],
             notes: vec![],
         };
-        Self::split(table, test_size, seed)
+        Ok(Self::split(table, test_size, seed)?.0)
     }
 
     /// The table in a CSV file, its columns standardized by the mean and the standard deviation of the training rows.
     ///
     /// # Errors
-    /// A file that is not a table of numbers with a class each; the message names the line and the column.
-    pub fn table(path: &Path, columns: &Columns, test_size: f64, seed: u32) -> Result<Self> {
-        let dataset = || Self::of(read(&contents(path)?, columns)?, test_size, seed);
+    /// A file that is not a table of numbers with a class each, or numbers that training in `dtype` would overflow with;
+    /// the message names the line and the column.
+    pub fn table(path: &Path, columns: &Columns, test_size: f64, seed: u32, dtype: DType) -> Result<Self> {
+        let dataset = || Self::of(read(&contents(path)?, columns)?, test_size, seed, dtype);
         dataset().with_context(|| format!("the data file '{}'", shown_path(path)))
     }
 
     /// A table that is split and standardized.
     ///
     /// # Errors
-    /// Too few rows to split.
-    pub fn of(table: Table, test_size: f64, seed: u32) -> Result<Self> {
-        let mut dataset = Self::split(table, test_size, seed)?;
+    /// Too few rows to split, or numbers that training in `dtype` would overflow with.
+    pub fn of(table: Table, test_size: f64, seed: u32, dtype: DType) -> Result<Self> {
+        let lines = table.lines.clone();
+        let (mut dataset, order) = Self::split(table, test_size, seed)?;
         dataset.standardize();
+        if let Some(TooFar { row, column, value, limit }) = dataset.too_far(dtype) {
+            bail!(
+                "line {}, column '{}': {value:.1e} after it is standardized by the training rows, and {} allows \
+                 {limit:.1e}; remove the row, or take another --dtype",
+                lines[order[row]],
+                shown(&dataset.columns[column]),
+                dtype.as_str()
+            )
+        }
         Ok(dataset)
     }
 
-    fn split(table: Table, test_size: f64, seed: u32) -> Result<Self> {
+    /// A number that training in `dtype` would overflow with, if there is one.
+    ///
+    /// A loss squares numbers and layers multiply them, so the limit is the root of the largest number of the type.
+    pub fn too_far(&self, dtype: DType) -> Option<TooFar> {
+        let limit = match dtype {
+            DType::F64 => f64::MAX,
+            DType::F16 => 65504.,
+            // bf16 has the range of f32.
+            _ => f32::MAX.into(),
+        };
+        let limit = limit.sqrt();
+        let mut values = self.train.x.iter().chain(&self.test.x).enumerate();
+        let (i, &value) = values.find(|(_, x)| x.is_nan() || x.abs() > limit)?;
+        Some(TooFar { row: i / self.features, column: i % self.features, value, limit })
+    }
+
+    /// The rows for training and for testing, and which rows of the table these are.
+    fn split(table: Table, test_size: f64, seed: u32) -> Result<(Self, Vec<usize>)> {
         let Table { columns, classes, rows: all, notes, .. } = table;
         let features = columns.len();
         let (train, test) = stratified_split(&all.y, test_size, seed)?;
@@ -108,26 +137,59 @@ impl Dataset {
             x: rows.iter().flat_map(|&row| &all.x[row * features..][..features]).copied().collect(),
             y: rows.iter().map(|&row| all.y[row]).collect(),
         };
-        Ok(Self { features, columns, classes, notes, train: take(&train), test: take(&test) })
+        let dataset = Self { features, columns, classes, notes, train: take(&train), test: take(&test) };
+        Ok((dataset, [train, test].concat()))
     }
 
     /// As scikit-learn's `StandardScaler`: the population's standard deviation, and a constant column is only centered.
     fn standardize(&mut self) {
         let n = self.train.y.len() as f64;
         for column in 0..self.features {
-            let values = || self.train.x.iter().skip(column).step_by(self.features);
-            let mean = values().sum::<f64>() / n;
-            let variance = values().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-            // A variance this small is what rounding leaves of a constant.
-            let constant = variance <= n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
-            let scale = if constant { 1. } else { variance.sqrt() };
+            let values = || self.train.x.iter().skip(column).step_by(self.features).copied();
+            let first = self.train.x[column];
+            let constant = values().all(|x| x == first);
+            // Squares of numbers near 1 are neither infinite nor zero, and a power of two changes no digit.
+            let largest = values().fold(0., |largest: f64, x| largest.max(x.abs()));
+            let exponent = if largest > 0. { -largest.log2() as i32 } else { 0 };
+            let scaled = || values().map(|x| times_power_of_two(x, exponent));
+            let mean = scaled().sum::<f64>() / n;
+            let variance = scaled().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+            // A variance this small is what rounding leaves of a constant. Of a large one it can leave large numbers.
+            let rounded = variance <= n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
+            let unscaled = |x| times_power_of_two(x, -exponent);
+            let standardized: &dyn Fn(f64) -> f64 = if constant {
+                &|x| x - first
+            } else if rounded {
+                &|x| (x - unscaled(mean)) / unscaled(variance.sqrt()).max(1.)
+            } else {
+                &|x| (times_power_of_two(x, exponent) - mean) / variance.sqrt()
+            };
             for rows in [&mut self.train, &mut self.test] {
                 for x in rows.x.iter_mut().skip(column).step_by(self.features) {
-                    *x = (*x - mean) / scale;
+                    *x = standardized(*x);
                 }
             }
         }
     }
+}
+
+/// A number that a type cannot be trained with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TooFar {
+    /// Its row, where the test rows follow the training rows.
+    pub row: usize,
+    /// Its column.
+    pub column: usize,
+    /// The number.
+    pub value: f64,
+    /// The largest absolute value that is allowed.
+    pub limit: f64,
+}
+
+/// `x · 2^exponent` without an intermediate result that is out of range.
+fn times_power_of_two(x: f64, exponent: i32) -> f64 {
+    let half = exponent / 2;
+    x * 2f64.powi(half) * 2f64.powi(exponent - half)
 }
 
 /// A data file may have this many bytes.
