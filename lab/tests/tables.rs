@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 use std::{fs, iter};
 
 use candle_core::DType;
-use candle_optim_lab::data::{Columns, Dataset, Table, read};
+use candle_optim_lab::data::{Columns, Dataset, Features, Table, read};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -601,4 +601,143 @@ fn what_is_written_is_read_back() {
         read.notes.retain(|note| !note.starts_with("cells are separated by "));
         assert_eq!(read, table, "{text}");
     }
+}
+
+/// Changes bytes as accidents do.
+fn mutate(bytes: &mut Vec<u8>, rng: &mut StdRng) {
+    const PIECES: [&[u8]; 37] = [
+        b"\"",
+        b"\"\"",
+        b",",
+        b";",
+        b"\t",
+        b"\r",
+        b"\n",
+        b"\r\n",
+        b"\0",
+        b" ",
+        b"'",
+        b"-",
+        b".",
+        b"\x1b[2J",
+        b"\xff",
+        b"\xff\xfe",
+        b"\xe2\x80",
+        b"\xf0\x9f",
+        b"\xed\xa0\x80",
+        b"nan",
+        b"inf",
+        b"1e308",
+        b"-1e308",
+        b"1e999",
+        b"5e-324",
+        b"1e-400",
+        b"99999999999999999999999999",
+        b"\xef\xbb\xbf",
+        b"\xe2\x80\x8b",
+        b"\xe2\x80\xae",
+        b"\xe2\x88\x92",
+        b"\xc2\xa0",
+        b"\xc2\x85",
+        b"\xe2\x80\xa8",
+        b",,,,",
+        b"target",
+        b"sep=;\n",
+    ];
+    let at = rng.random_range(0..=bytes.len());
+    let end = (at + rng.random_range(0..12)).min(bytes.len());
+    match rng.random_range(0..11) {
+        0 if at < bytes.len() => bytes[at] ^= 1 << rng.random_range(0..8),
+        1 => drop(bytes.drain(at..end)),
+        2 => bytes.truncate(at),
+        3 => {
+            let copy = bytes[at..].to_vec();
+            bytes.extend(copy);
+        }
+        4 => {
+            let copy = bytes[at..end].repeat(rng.random_range(1..200));
+            bytes.splice(at..at, copy);
+        }
+        5 => {
+            // All of one separator or line end.
+            let from = *b",;\t\n\r.".choose(rng).unwrap();
+            let to = PIECES.choose(rng).unwrap();
+            let changed = bytes.iter().flat_map(|byte| if *byte == from { to.to_vec() } else { vec![*byte] }).collect();
+            *bytes = changed;
+        }
+        6 => drop(bytes.splice(0..0, PIECES.choose(rng).unwrap().iter().copied())),
+        7 => drop(bytes.splice(at..end, PIECES.choose(rng).unwrap().iter().copied())),
+        _ => drop(bytes.splice(at..at, PIECES.choose(rng).unwrap().iter().copied())),
+    }
+}
+
+/// Whether bytes are a table; checks what holds for a table or an error.
+fn check_table(bytes: &[u8], columns: &Columns, dtype: DType) -> bool {
+    let error = |error: anyhow::Error| {
+        let line = format!("{error:#}");
+        check_line(&line);
+        let names = ["line ", "column '", "the file ", "rows into"];
+        assert!(names.iter().any(|name| line.contains(name)), "names no input: {line}");
+    };
+    let table = match read(bytes, columns) {
+        Ok(table) => table,
+        Err(refused) => {
+            error(refused);
+            return false;
+        }
+    };
+    table.notes.iter().for_each(|note| check_line(note));
+    assert!(!table.columns.is_empty() && table.classes.len() >= 2);
+    assert_eq!((table.lines.len(), table.rows.x.len()), (table.rows.y.len(), table.rows.y.len() * table.columns.len()));
+    assert!(table.lines.is_sorted_by(|a, b| a < b) && table.rows.x.iter().all(|x| x.is_finite()));
+    match Dataset::of(table, 0.3, 0, dtype) {
+        Ok(dataset) => {
+            assert!(dataset.train.x.iter().chain(&dataset.test.x).all(|x| x.is_finite()));
+            let rows = dataset.train.y.len() as f64;
+            for column in 0..dataset.features {
+                let values = dataset.train.x.iter().skip(column).step_by(dataset.features);
+                // No value is further from a mean than that, and a constant's is what rounding leaves.
+                assert!(values.clone().all(|x| x.abs() <= rows.sqrt() * (1. + 1e-9)), "{values:?}");
+                assert!((values.sum::<f64>() / rows).abs() <= 1e-9);
+            }
+        }
+        Err(refused) => error(refused),
+    }
+    true
+}
+
+/// Any bytes are a table of finite numbers, which training can start from, or an error in a line. `FUZZ_CASES` sets how
+/// many are tried, `FUZZ_SEED` from where.
+#[test]
+fn any_bytes_are_a_table_or_an_error_in_a_line() {
+    let setting = |name: &str, default| std::env::var(name).map_or(default, |text| text.parse::<u64>().unwrap());
+    let (cases, seed) = (setting("FUZZ_CASES", 5000), setting("FUZZ_SEED", 1));
+    let mut tables = 0;
+    for case in seed..seed + cases {
+        let mut rng = StdRng::seed_from_u64(case);
+        let mut bytes = write_table(&mut rng).text.into_bytes();
+        if rng.random_bool(0.05) {
+            bytes = String::from_utf8(bytes).unwrap().encode_utf16().flat_map(u16::to_le_bytes).collect();
+            bytes.splice(0..0, [0xff, 0xfe]);
+        }
+        for _ in 0..rng.random_range(0..6) {
+            mutate(&mut bytes, &mut rng);
+        }
+        let columns = Columns {
+            target: "target".into(),
+            features: match rng.random_range(0..6) {
+                0 => Features::Only(vec!["b".into(), "with, comma".into()]),
+                1 => Features::AllBut(vec!["b".into()]),
+                _ => Features::AllBut(vec![]),
+            },
+        };
+        let dtype = *[DType::F32, DType::F64, DType::BF16, DType::F16].choose(&mut rng).unwrap();
+        let checked = std::panic::catch_unwind(|| check_table(&bytes, &columns, dtype));
+        let Ok(is_table) = checked else {
+            panic!("FUZZ_SEED={case}, {columns:?}: {:?}", String::from_utf8_lossy(&bytes))
+        };
+        tables += usize::from(is_table);
+    }
+    println!("{tables} tables of {cases} inputs");
+    assert!(tables > cases as usize / 20, "{tables} tables of {cases} inputs");
 }
