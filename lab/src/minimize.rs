@@ -88,14 +88,14 @@ pub const FUNCTIONS: &[Function] = &[
     Function {
         name: "sphere",
         formula: "Σ xᵢ²",
-        start: &[3., -2., 1.],
+        start: &[3., -2.],
         any_dimension: true,
         value: |x| x.sqr()?.sum_all(),
     },
     Function {
         name: "quadratic",
         formula: "½ Σ cᵢxᵢ², c from 1 to 1000 in equal ratios",
-        start: &[1., 1., 1., 1.],
+        start: &[1., 1.],
         any_dimension: true,
         value: |x| {
             let last = (x.dim(0)? - 1) as f64;
