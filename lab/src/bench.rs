@@ -84,7 +84,7 @@ pub fn bytes_needed(spec: &Spec, workload: &Workload) -> Result<f64> {
 pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
     let Workload { parameters, tensors, dtype, device, .. } = workload;
     let size = parameters / tensors;
-    let dims = dims(spec, size)?;
+    let dims = dims(spec, size);
     // A group sorts its variables by name: they shall stay in the order of their memory.
     let var = |i: usize| Ok((format!("{i:09}"), Var::zeros(&dims[..], *dtype, device)?));
     let vars: Vec<_> = (0..*tensors).map(var).collect::<candle_core::Result<_>>()?;
@@ -111,14 +111,14 @@ pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
     })
 }
 
-/// The dimensions of variables of `size` elements: a vector, or for a method of matrices the one that is nearest to a square.
-fn dims(spec: &Spec, size: usize) -> Result<Vec<usize>> {
-    let vector = Tensor::zeros(1, DType::F32, &Device::Cpu)?;
-    if spec.method().chain().iter().all(|algorithm| algorithm.accepts(&vector).is_ok()) || twin(spec).is_some() {
-        return Ok(vec![size]);
+/// The dimensions of variables of `size` elements: a vector, or for a method of whole tensors, which may treat a matrix
+/// otherwise, the matrix that is nearest to a square.
+fn dims(spec: &Spec, size: usize) -> Vec<usize> {
+    if spec.method().chain().iter().all(|algorithm| algorithm.kernel().is_some()) || twin(spec).is_some() {
+        return vec![size];
     }
     let rows = (1..=size.isqrt()).rev().find(|rows| size.is_multiple_of(*rows)).unwrap_or(1);
-    Ok(vec![rows, size / rows])
+    vec![rows, size / rows]
 }
 
 /// A gradient of ones for each variable.
