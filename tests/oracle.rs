@@ -70,11 +70,14 @@ fn f32_follows_the_reference_in_f64() {
     check(DType::F32, |_, largest| largest, |spec, _| if is_set(spec, "centered") { 1.6e-4 } else { 4e-5 });
 }
 
-/// What f32 cannot follow, and why.
-const NOT_IN_F32: [(&str, &str); 1] = [(
-    "prodigy",
-    "it starts with steps of 1e-6, and how far these went is a difference of weights near 1: off by a tenth",
-)];
+/// What f32 cannot follow, optimizers or specs, and why.
+const NOT_IN_F32: [(&str, &str); 2] = [
+    (
+        "prodigy",
+        "it starts with steps of 1e-6, and how far these went is a difference of weights near 1: off by a tenth",
+    ),
+    ("adafactor:lr=0.01", "its eps1 is the epsilon of the type, in f32 above most of these gradients: off by a third"),
+];
 
 /// What a spec may be off by in f64.
 fn tolerance(spec: &Spec, amplification: f64) -> f64 {
@@ -130,8 +133,9 @@ fn check(dtype: DType, scale: fn(f64, f64) -> f64, tolerance: fn(&Spec, f64) -> 
     for oracle in Registry::default().names().flat_map(oracles).map(|file| Oracle::load(&file)).filter(Oracle::is_open)
     {
         let mut worst = (0f64, String::new());
-        let follows = dtype == DType::F64 || !NOT_IN_F32.iter().any(|(name, _)| *name == oracle.name);
-        for spec in oracle.specs().iter().filter(|spec| follows && runs_here(spec)) {
+        let excused = |spec: &Spec| NOT_IN_F32.iter().any(|(what, _)| *what == oracle.name || *what == spec.text());
+        let follows = |spec: &Spec| dtype == DType::F64 || !excused(spec);
+        for spec in oracle.specs().iter().filter(|spec| follows(spec) && runs_here(spec)) {
             let group = |vars| Group::new(vars, spec.clone());
             let history = oracle.stream.run(group, &oracle.vars(spec), dtype);
             oracle.check_names(spec, &history);

@@ -5,6 +5,7 @@ pub use mars::MarsType;
 pub use muon::AdjustLr;
 
 mod caution;
+mod tensors;
 
 macro_rules! pages { ($($page:ident: $Params:ident $($DropIn:ident)?;)*) => {
     $(pub mod $page;)*
@@ -45,6 +46,9 @@ pages! {
     prodigy: ParamsProdigy Prodigy;
     muon: ParamsMuon;
     lbfgs: ParamsLbfgs;
+    adafactor: ParamsAdafactor;
+    came: ParamsCame;
+    novograd: ParamsNovoGrad;
     lookahead: ParamsLookahead;
     sam: ParamsSam;
     ema: ParamsEma;
