@@ -108,6 +108,9 @@ fn a_matrix_method_refuses_a_vector() {
             assert!(floats_are_one(&v));
         }
     }
+    let v = Var::ones(&[1, 1, 1, 1, 1, 1, 2][..], DType::F32, common::device()).unwrap();
+    let made = Optim::new(vec![Group::new(named(&[("v", &v)]), common::spec("soap"))]);
+    assert_eq!(message(made), "variable 'v' is not for soap: it has 7 dimensions, and at most 6 are allowed");
     let v = Var::ones(3, DType::F32, common::device()).unwrap();
     assert_eq!(
         message(candle_optim::DropIn::<ParamsMuon>::new(vec![v], Default::default())),

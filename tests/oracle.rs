@@ -24,13 +24,15 @@ const WITHOUT: [(&str, &str); 3] = [
 ];
 
 /// State that we keep and the reference does not, and why.
-const OURS_ALONE: [(&str, &str, &str); 6] = [
+const OURS_ALONE: [(&str, &str, &str); 8] = [
     ("lion", "step", "neither lion-pytorch nor timm counts steps"),
     ("lion", "initial_lr", "lion-pytorch keeps it in the object, outside the state"),
     ("muon", "step", "PyTorch's Muon counts no steps"),
     ("signum", "step", "pytorch_optimizer's counts calls, which nothing reads"),
     ("lars", "step", "timm's counts no steps"),
     ("asgd", "eval", "PyTorch's ASGD keeps the average `ax` and evaluates with the weights"),
+    ("soap", "Q_0", "eigenvectors are left out, since their signs are free"),
+    ("soap", "Q_1", "as Q_0"),
 ];
 
 /// Rows of an oracle that are no state. Muon's reference is PyTorch's with float64 where it says bfloat16; this is

@@ -227,6 +227,12 @@ fn variables_are_known_by_name() {
     }
 }
 
+<<<<<<< HEAD
+=======
+/// Optimizers to which a matrix is more than its elements.
+const SHAPED: [&str; 3] = ["adafactor", "came", "soap"];
+
+>>>>>>> fbd5961 (SOAP, with faer's eigenvectors and QR in the feature linalg)
 #[test]
 fn shape_does_not_matter() {
     let shapes = [&[][..], &[1], &[4, 6], &[2, 1, 3, 4]];
@@ -241,7 +247,7 @@ fn shape_does_not_matter() {
     }
 }
 
-/// A dimension of one has no effect. Oracles have two dimensions at most.
+/// A dimension of one has no effect, and SOAP takes its dimensions in any order. Oracles have two dimensions at most.
 #[test]
 fn more_dimensions_are_as_two() {
     let ends = |spec: &Spec, given: &(Var, Vec<Tensor>), change: &dyn Fn(&Tensor) -> candle_core::Result<Tensor>| {
@@ -258,6 +264,12 @@ fn more_dimensions_are_as_two() {
         let given = shaped(stream(12, DType::F64), &[3, 4]);
         let expected = ends(spec, &given, &|x| Ok(x.clone()));
         near(&ends(spec, &given, &|x| x.unsqueeze(0)).squeeze(0).unwrap(), &expected, spec.text());
+        if chain(spec)[0].name() == "soap" {
+            near(&ends(spec, &given, &|x| x.unsqueeze(1)).squeeze(1).unwrap(), &expected, spec.text());
+            let given = shaped(stream(24, DType::F64), &[2, 3, 4]);
+            let expected = ends(spec, &given, &|x| Ok(x.clone())).permute((2, 0, 1)).unwrap();
+            near(&ends(spec, &given, &|x| x.permute((2, 0, 1))), &expected, spec.text());
+        }
     }
 }
 
@@ -677,7 +689,9 @@ fn a_nan_gradient_is_no_finite_step() {
                 let before = floats(&p)[7];
                 step(&mut optim, [(&p, along)]).unwrap();
                 let after = floats(&p)[7];
-                assert!(at < nan_at || after.is_nan() || after == before, "{} {dims:?}: {after}", spec.text());
+                // The first step of SOAP reads no vector.
+                let spoiled = at == nan_at || (at > nan_at && dims.len() == 2);
+                assert!(!spoiled || after.is_nan() || after == before, "{} {dims:?}: {after}", spec.text());
             }
         }
     }

@@ -7,12 +7,12 @@ pub use muon::AdjustLr;
 mod caution;
 mod tensors;
 
-macro_rules! pages { ($($page:ident: $Params:ident $($DropIn:ident)?;)*) => {
-    $(pub mod $page;)*
-    $(pub use $page::{$Params $(, $DropIn)?};)*
+macro_rules! pages { ($($(#[$cfg:meta])? $page:ident: $Params:ident $($DropIn:ident)?;)*) => {
+    $($(#[$cfg])? pub mod $page;)*
+    $($(#[$cfg])? pub use $page::{$Params $(, $DropIn)?};)*
     impl Default for crate::spec::Registry {
         fn default() -> Self {
-            Self(vec![$(crate::spec::entry::<$Params>()),*])
+            Self(Vec::from([$($(#[$cfg])? crate::spec::entry::<$Params>()),*]))
         }
     }
 } }
@@ -49,6 +49,7 @@ pages! {
     adafactor: ParamsAdafactor;
     came: ParamsCame;
     novograd: ParamsNovoGrad;
+    #[cfg(feature = "linalg")] soap: ParamsSoap;
     lookahead: ParamsLookahead;
     sam: ParamsSam;
     ema: ParamsEma;
