@@ -75,7 +75,7 @@ pub fn bytes_needed(spec: &Spec, workload: &Workload) -> Result<f64> {
         // A gradient on its way to the device.
         return Ok(size as f64 * dtype);
     }
-    let state = tensors as f64 * state_bytes(spec, &dims(spec, size)?, workload.dtype, workload.state_dtype);
+    let state = tensors as f64 * state_bytes(spec, &dims(spec, size), workload.dtype, workload.state_dtype);
     // The variables and their gradients, the state, and the two vectors of the plain pass.
     Ok(2. * all * dtype + state + (3. * all * dtype + 2. * state) * 8. / 12.)
 }
