@@ -256,6 +256,16 @@ fn columns_are_chosen() {
     let words = with_first(|i| if i == 0 { "name".into() } else { format!("Mr. {i}") });
     assert!(folder.losses(&words, &["--drop", "name"]).1 == expected);
 
+    // A name that is shown cut or escaped is chosen as it is shown.
+    for name in ["row identifier of the measurement in the laboratory", "i\u{200b}\u{1b}d", "i\u{200b}, \u{1b}d"] {
+        let quoted = format!("\"{name}\"");
+        let contents = with_first(|i| if i == 0 { quoted.clone() } else { i.to_string() });
+        let (printed, _) = folder.losses(&contents, &[]);
+        let advice = printed.split("--drop '").nth(1).and_then(|rest| rest.split("' leaves it out").next()).unwrap();
+        assert_ne!(advice, name);
+        assert!(folder.losses(&contents, &["--drop", advice]).1 == expected, "{advice}");
+    }
+
     for (options, parts) in [
         (vec!["--drop", "c"], vec!["line 1", "unknown column of --drop 'c'", "allowed: a, b"]),
         (vec!["--drop", "a,c"], vec!["unknown column of --drop 'c'"]),

@@ -71,7 +71,13 @@ impl Header {
             "the single column '{}'; allowed: columns separated by commas, semicolons or tabs",
             shown(named[0])
         );
-        let find = |name: &str| names.iter().position(|other| !other.is_empty() && other == trim(name));
+        // A name is also known as messages show it, so that it can be copied from them.
+        let find = |name: &str| {
+            let all = || names.iter().enumerate().filter(|(_, other)| !other.is_empty());
+            let mut alike = all().filter(|(_, other)| shown(other) == trim(name));
+            let exact = all().find(|(_, other)| *other == trim(name));
+            exact.or_else(|| alike.next().filter(|_| alike.next().is_none())).map(|(column, _)| column)
+        };
         let target = find(&columns.target);
         let is_number = |name: &&str| number(&name.replace(',', "."), Point::Dot).is_some();
         let numbers = named.iter().copied().filter(is_number).count();
