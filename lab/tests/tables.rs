@@ -349,6 +349,10 @@ fn tables_are_read_however_they_are_written() {
         ("exponents", cells(&|cell| cell.parse().map_or(cell.into(), |x: f64| format!("+{x:e}"))).into(), ""),
         ("semicolons", plain().replace(',', ";").into(), semicolons),
         ("tabs", plain().replace(',', "\t").into(), tabs),
+        ("a quote inside of a name", plain().replacen('a', "a 5\" pipe", 1).into(), ""),
+        ("a quote inside of a name", plain().replacen('a', "a 5\" pipe", 1).replace(',', ";").into(), semicolons),
+        ("a quote inside of a name", plain().replacen('a', "a 5\" pipe", 1).replace(',', "\t").into(), tabs),
+        ("separators in a name", plain().replacen('a', " \"a\"\",;;;;\"\",;;;;\"", 1).into(), ""),
         ("Excel's first line", format!("sep=;\r\n{}", plain().replace(',', ";")).into(), semicolons),
         (
             "tabs and no first name",

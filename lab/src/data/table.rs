@@ -103,10 +103,13 @@ fn separator(text: &str) -> u8 {
     {
         header = rest;
     }
-    let mut quoted = false;
+    let (mut quoted, mut begins) = (false, true);
     let mut counts = [(b'\t', 0), (b';', 0), (b',', 0)];
     for byte in header.bytes() {
-        quoted ^= byte == b'"';
+        // A quote opens at the beginning of a cell only, and again behind one that closes.
+        let quote = byte == b'"' && (quoted || begins);
+        quoted ^= quote;
+        begins = quote || matches!(byte, b'\t' | b';' | b',') || begins && byte == b' ';
         if !quoted && matches!(byte, b'\r' | b'\n') {
             break;
         }
