@@ -426,7 +426,10 @@ fn what_is_no_table_is_told_how_to_become_one() {
         assert_parts(cell, &line, &["line 4, column 'b'", "is not a finite number", parts[0], parts[1]]);
     }
     for (contents, parts) in [
-        ("a;b;target\n1,5;2.5;x\n", ["line 2, column 'a'", "'1,5'", "no number has a point"]),
+        (
+            "a;b;target\n1,5;2;x\n\n1;1.100;x\n",
+            ["line 2, column 'a': '1,5'", "no number has a point", "write 1.5; '1.100' in line 4 has a point"],
+        ),
         ("a;b;target\n1,5;1.234,5;x\n", ["line 2, column 'b'", "'1.234,5'", "write 1234,5"]),
         ("a\tb\ttarget\n1,5\t1,234,567\tx\n", ["line 2, column 'b'", "'1,234,567'", "write 1234567"]),
     ] {

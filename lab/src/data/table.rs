@@ -41,7 +41,8 @@ pub fn read(bytes: &[u8], columns: &Columns) -> Result<Table> {
     let Some(header) = Header::read(&mut records, &text, columns, &mut notes)? else { bail!("the file is empty") };
 
     let (at, mut cells) = (records.at(), vec![]);
-    let point = if separator == b',' { Point::Dot } else { point(&mut records, &header, &mut notes) };
+    let (point, dotted) =
+        if separator == b',' { (Point::Dot, None) } else { point(&mut records, &text, &header, &mut notes) };
     let mut records = records.from(at);
     let (mut x, mut labels, mut lines) = (vec![], Labels::default(), vec![]);
     let (mut line, mut counted) = (line_of(&text, at), at);
@@ -56,7 +57,10 @@ pub fn read(bytes: &[u8], columns: &Columns) -> Result<Table> {
             let cell = &cells[column];
             x.push(number(&cell.text, point).with_context(|| {
                 let line = line_of(&text, cell.at);
-                format!("line {line}, column '{}': {}", shown(&header.names[column]), why_not(&cell.text, point))
+                let why = why_not(&cell.text, point);
+                let dotted = dotted.iter().filter(|_| number(&cell.text, Point::Comma).is_some());
+                let dotted: String = dotted.map(|dotted| format!("; {dotted} has a point")).collect();
+                format!("line {line}, column '{}': {why}{dotted}", shown(&header.names[column]))
             })?);
         }
         let label = &cells[header.target].text;
@@ -119,14 +123,15 @@ fn separator(text: &str) -> u8 {
     counts.into_iter().max_by_key(|(_, count)| *count).map_or(b',', |(separator, _)| separator)
 }
 
-/// The decimal point of the numbers: a comma if one has it and none has a dot.
-fn point(records: &mut Records, header: &Header, notes: &mut Vec<String>) -> Point {
+/// The decimal point of the numbers: a comma if one has it and none has a dot. With it comes the number that has a dot.
+fn point(records: &mut Records, text: &str, header: &Header, notes: &mut Vec<String>) -> (Point, Option<String>) {
     let (mut cells, mut example, mut ambiguous) = (vec![], None, true);
     // An error here comes again when the rows are read.
     while let Ok(Some(_)) = records.next(&mut cells) {
         for cell in header.features.iter().chain([&header.target]).filter_map(|&column| cells.get(column)) {
             if cell.text.contains('.') && number(&cell.text, Point::Dot).is_some() {
-                return Point::Dot;
+                let dotted = format!("'{}' in line {}", shown(&cell.text), line_of(text, cell.at));
+                return (Point::Dot, Some(dotted));
             }
             if cell.text.contains(',') && number(&cell.text, Point::Comma).is_some() {
                 let unlike_thousands = ungrouped(&cell.text).is_none();
@@ -137,9 +142,9 @@ fn point(records: &mut Records, header: &Header, notes: &mut Vec<String>) -> Poi
             }
         }
     }
-    let Some(example) = example else { return Point::Dot };
+    let Some(example) = example else { return (Point::Dot, None) };
     let value = shown(&example.replace(',', "."));
     let doubt = if ambiguous { "; if commas separate thousands, remove them" } else { "" };
     notes.push(format!("numbers have a decimal comma: '{}' is {value}{doubt}", shown(&example)));
-    Point::Comma
+    (Point::Comma, None)
 }
