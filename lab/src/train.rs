@@ -96,13 +96,15 @@ impl Bytes {
         // The batches of an epoch are copies of the rows.
         let (copies, batch) = if batch_size == 0 { (1., train) } else { (2., train.min(batch_size as f64)) };
         let rows = (copies * train + test) * (features * size + 2. * size_of::<u32>() as f64);
-        // The results of every layer, and the gradients of one and of the next.
+        // The results of every layer. On the way back, the widest has its gradient, that without what ReLU stops, that of the
+        // layer before, and Candle's sum of it in two places.
         let (sum, most) = hidden.iter().fold((0., 0f64), |(sum, most), &n| (sum + n as f64, most.max(n as f64)));
-        let between = batch.max(test) * (sum + 2. * most) * size;
+        let between = batch.max(test) * (sum + 5. * most) * size;
         let state = sizes.windows(2).map(|pair| state_bytes(spec, &[pair[1], pair[0] + 1], dtype, None)).sum();
         // Weights are drawn in f32 and then copied, layer by layer, before there is anything else.
         let start = weights * size + largest * (4. + size);
-        let network = (2. * weights * size + between).max(start - state);
+        // Candle sums each gradient in two more places.
+        let network = (2. * weights * size + 2. * largest * size + between).max(start - state);
         Self { rows, network, state }
     }
 }
