@@ -264,12 +264,14 @@ impl Experiment for Training {
     fn needs(&self) -> Needs {
         let Self { args, specs, dataset, settings } = self;
         let hidden: Vec<String> = settings.hidden.iter().map(usize::to_string).collect();
+        let hidden = format!("--hidden {}", hidden.join(","));
         let records = (specs.len() * settings.epochs) as f64 * size_of::<train::Epoch>() as f64;
         let all = specs.iter().map(|spec| (spec, train::Bytes::needed(dataset, spec, settings)));
         let Some((spec, bytes)) = all.max_by(|a, b| a.1.state.total_cmp(&b.1.state)) else { return Needs::default() };
         Needs::default()
             .of(data_option(args), bytes.rows)
-            .of(format!("--hidden {}", hidden.join(",")), bytes.network)
+            .of(format!("{} with {hidden}", data_option(args)), bytes.between)
+            .of(hidden, bytes.network)
             .of(format!("--optimizer '{}'", spec.text()), bytes.state)
             .of(format!("--epochs {}", settings.epochs), records)
     }

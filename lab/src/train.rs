@@ -74,8 +74,10 @@ impl Run {
 pub struct Bytes {
     /// For tensors of rows.
     pub rows: f64,
-    /// For the network: its weights, their gradients, and what is between the layers.
+    /// For the weights and their gradients.
     pub network: f64,
+    /// For what is between the layers.
+    pub between: f64,
     /// For the state of the optimizer.
     pub state: f64,
 }
@@ -91,7 +93,7 @@ impl Bytes {
         let (features, size) = (dataset.features as f64, dtype.size_in_bytes() as f64);
         if !device.is_cpu() {
             // Data and weights are made here, the weights in f32.
-            return Self { rows: train.max(test) * features * size, network: largest * 4., state: 0. };
+            return Self { rows: train.max(test) * features * size, network: largest * 4., between: 0., state: 0. };
         }
         // The batches of an epoch are copies of the rows.
         let (copies, batch) = if batch_size == 0 { (1., train) } else { (2., train.min(batch_size as f64)) };
@@ -100,12 +102,12 @@ impl Bytes {
         // layer before, and Candle's sum of it in two places.
         let (sum, most) = hidden.iter().fold((0., 0f64), |(sum, most), &n| (sum + n as f64, most.max(n as f64)));
         let between = batch.max(test) * (sum + 5. * most) * size;
-        let state = sizes.windows(2).map(|pair| state_bytes(spec, &[pair[1], pair[0] + 1], dtype, None)).sum();
+        let state: f64 = sizes.windows(2).map(|pair| state_bytes(spec, &[pair[1], pair[0] + 1], dtype, None)).sum();
         // Weights are drawn in f32 and then copied, layer by layer, before there is anything else.
         let start = weights * size + largest * (4. + size);
         // Candle sums each gradient in two more places.
-        let network = (2. * weights * size + 2. * largest * size + between).max(start - state);
-        Self { rows, network, state }
+        let network = (2. * weights * size + 2. * largest * size).max(start - state - between);
+        Self { rows, network, between, state }
     }
 }
 

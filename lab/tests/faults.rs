@@ -177,6 +177,7 @@ fn work_that_does_not_fit_is_refused_before_it_starts() {
         ),
         (4_000_000, "train --optimizer lbfgs:history_size=4000000000", "--optimizer 'lbfgs:history_size=4000000000'"),
         (600_000, "train --samples 10000000", "--samples 10000000"),
+        (800_000, "train --samples 2000000 --hidden 64", "--samples 2000000 with --hidden 64"),
         (4_000_000, "minimize --steps 10000000 --start 1,2,3,4,5,6,7,8,9", "--steps 10000000"),
     ] {
         let output = folder.limited(&format!("ulimit -v {limit}"), arguments).output().unwrap();
