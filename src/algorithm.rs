@@ -395,12 +395,12 @@ pub struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    /// The variables that have a gradient.
+    /// The variables that have a gradient, and not zero elements: the mean of these is undefined, and a GPU has no such tensors.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
-        self.all.iter_mut().filter(|slot| slot.hot.grad.is_some())
+        self.all.iter_mut().filter(|slot| slot.hot.grad.is_some() && slot.hot.lock.len > 0)
     }
 
-    /// Sets each variable that has a gradient to `update(clock, value, gradient, state)`.
+    /// Sets each variable of [`iter_mut`](Self::iter_mut) to `update(clock, value, gradient, state)`.
     ///
     /// # Errors
     /// An error of Candle, or of `update`.

@@ -104,7 +104,7 @@ impl From<Error> for candle_core::Error {
 }
 
 /// An error lists at most this many names, the most similar first.
-const MANY: usize = 50;
+const MANY: usize = 20;
 
 /// Text of the user, on one line and at most this long. Characters that cannot be seen are escaped.
 pub(crate) fn shown(text: &str) -> String {
