@@ -143,8 +143,10 @@ impl Optim {
         }
         self.groups.iter_mut().try_for_each(|group| group.move_to(self.steps))?;
         // In all groups, also after an error: each begins its step, and `end_step` ends it.
-        let found = self.groups.iter_mut().map(|group| group.find_grads(grads, &self.addresses));
-        let found = found.fold(Ok(()), |all: Result<()>, one| all.and(one));
+        let mut found = Ok(());
+        for group in &mut self.groups {
+            found = found.and(group.find_grads(grads, &self.addresses));
+        }
         let done = found.and_then(|()| self.scale(grads)).and_then(|outcome| {
             if outcome.skipped {
                 return Ok(outcome);
