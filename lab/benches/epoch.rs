@@ -82,6 +82,7 @@ fn ours(dataset: &Dataset, specs: &[&'static str], hidden: &[usize], warm_up: us
         seed: SEED,
         hidden: hidden.to_vec(),
         dtype: DType::F32,
+        stochastic_rounding: false,
         device: Device::Cpu,
     };
     let mut times = Times::new();

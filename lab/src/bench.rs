@@ -10,7 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::optimizer::{Stepper, state_bytes};
+use super::optimizer::{Stepper, Storage, state_bytes};
 use super::twins::twin;
 
 /// What to step.
@@ -89,8 +89,8 @@ pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
     let var = |i: usize| Ok((format!("{i:09}"), Var::zeros(&dims[..], *dtype, device)?));
     let vars: Vec<_> = (0..*tensors).map(var).collect::<candle_core::Result<_>>()?;
     let grads = gradients(vars.iter().map(|(_, var)| var))?;
-    let mut optimizer =
-        Stepper::new(spec, vars, workload.state_dtype).with_context(|| format!("--optimizer '{}'", spec.text()))?;
+    let storage = Storage { state_dtype: workload.state_dtype, ..Storage::default() };
+    let mut optimizer = Stepper::new(spec, vars, storage).with_context(|| format!("--optimizer '{}'", spec.text()))?;
     let step = || {
         optimizer.step_down(&grads)?;
         device.synchronize()

@@ -89,6 +89,9 @@ pub struct TrainArgs {
     /// Number type of the weights and the data: f32, f64, bf16 or f16
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
+    /// Round bf16 and f16 weights up or down at random, so that small steps are not lost; not for Candle's optimizers
+    #[arg(long)]
+    pub stochastic_rounding: bool,
     /// Where to train: cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "cpu")]
     pub device: DeviceName,

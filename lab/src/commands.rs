@@ -14,11 +14,11 @@ use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, d
 use super::data::{Circles, Dataset, TooFar};
 use super::memory::Needs;
 use super::minimize::{self, minimize};
-use super::optimizer::{Stepper, parse, state_bytes};
+use super::optimizer::{Stepper, Storage, parse, state_bytes};
 use super::output::{Contents, Output, Results};
 use super::plot::Figure;
 use super::train::{self, Settings, train};
-use super::twins::registry;
+use super::twins::{registry, twin};
 use super::{list, parity, summary, tables, threads};
 
 /// Runs what the command line asks for.
@@ -184,7 +184,7 @@ fn check_moves(specs: &[Spec], vars: &[(&str, &[usize])]) -> Result<()> {
     for spec in specs {
         let var = |&(name, dims): &(&str, &[usize])| Ok((name.to_owned(), Var::zeros(dims, DType::F32, &Device::Cpu)?));
         let vars = vars.iter().map(var).collect::<Result<Vec<_>>>()?;
-        Stepper::new(spec, vars, None).with_context(|| format!("--optimizer '{}'", spec.text()))?;
+        Stepper::new(spec, vars, Storage::default()).with_context(|| format!("--optimizer '{}'", spec.text()))?;
     }
     Ok(())
 }
@@ -225,8 +225,23 @@ impl Training {
             seed: args.seed,
             hidden: args.hidden.clone(),
             dtype: args.dtype.0,
+            stochastic_rounding: args.stochastic_rounding,
             device: args.device.open()?,
         };
+        if args.stochastic_rounding {
+            let dtype = args.dtype.0;
+            ensure!(
+                [DType::BF16, DType::F16].contains(&dtype),
+                "--stochastic-rounding is for weights of 16 bits, and --dtype is {}; allowed: bf16, f16",
+                dtype.as_str()
+            );
+            let candles = args.optimizers.iter().find(|spec| twin(spec).is_some());
+            let candles = candles.map_or("", Spec::text);
+            ensure!(
+                candles.is_empty(),
+                "--optimizer '{candles}' is Candle's and has no --stochastic-rounding; name others"
+            );
+        }
         let specs = with_lr(&args.optimizers, args.lr, 0.01);
         Ok(Self { args, specs, dataset, settings })
     }

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor, Var};
 use candle_optim::{Error, Spec};
 
-use super::optimizer::Stepper;
+use super::optimizer::{Stepper, Storage};
 
 /// A function of one or more numbers, with its usual starting point.
 #[derive(Debug)]
@@ -174,7 +174,7 @@ pub fn bytes_needed(numbers: usize, steps: usize) -> f64 {
 pub fn minimize(function: &Function, start: &[f64], steps: usize, spec: &Spec) -> Result<Path> {
     let x = Var::new(start, &Device::Cpu)?;
     let value = || (function.value)(&x);
-    let mut optimizer = Stepper::new(spec, vec![("x".into(), x.clone())], None)?;
+    let mut optimizer = Stepper::new(spec, vec![("x".into(), x.clone())], Storage::default())?;
     let mut points = Vec::with_capacity(steps + 1);
     points.push((x.to_vec1()?, value()?.to_scalar()?));
     for _ in 0..steps {

@@ -26,6 +26,15 @@ pub fn state_bytes(spec: &Spec, dims: &[usize], dtype: DType, state_dtype: Optio
     }
 }
 
+/// How an optimizer stores numbers; the default is the library's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Storage {
+    /// Type of the state.
+    pub state_dtype: Option<DType>,
+    /// Whether variables of 16 bits are rounded stochastically.
+    pub stochastic_rounding: bool,
+}
+
 /// An optimizer with its variables.
 pub enum Stepper {
     /// One of the library.
@@ -41,11 +50,11 @@ pub enum Stepper {
 
 impl Stepper {
     /// Starts the optimizer of `spec`. Variables that it does not accept, such as the biases for a method of matrices, go to
-    /// `adamw` at its defaults. `state_dtype` is for optimizers of the library.
+    /// `adamw` at its defaults. `storage` is for optimizers of the library.
     ///
     /// # Errors
     /// It accepts none of the variables, or hyperparameters contradict each other.
-    pub fn new(spec: &Spec, vars: Vec<(String, Var)>, state_dtype: Option<DType>) -> Result<Self, Error> {
+    pub fn new(spec: &Spec, vars: Vec<(String, Var)>, storage: Storage) -> Result<Self, Error> {
         let method = spec.method();
         let maximize = method.maximizes();
         if let Some(twin) = twin(spec) {
@@ -60,7 +69,8 @@ impl Stepper {
         }
         let group = |vars: Vec<(String, Var)>, method: Method| {
             let group = Group::new(vars, method);
-            state_dtype.into_iter().fold(group, Group::state_dtype)
+            let group = group.stochastic_rounding(storage.stochastic_rounding);
+            storage.state_dtype.into_iter().fold(group, Group::state_dtype)
         };
         let mut groups = vec![group(own, method.clone())];
         if !others.is_empty() {

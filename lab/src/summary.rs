@@ -165,6 +165,7 @@ pub fn training(
             "seed": args.seed,
             "lr": args.lr,
             "dtype": args.dtype.0.as_str(),
+            "stochastic_rounding": args.stochastic_rounding,
             "device": format!("{:?}", args.device).to_lowercase(),
         }),
         [("optimizers", json!(optimizers)), ("parity", json!(parity))],

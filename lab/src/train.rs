@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::data::{Dataset, Rows};
 use super::model::{Network, Objective};
-use super::optimizer::{Stepper, state_bytes};
+use super::optimizer::{Stepper, Storage, state_bytes};
 use super::twins::twin;
 use crate::random::torch::Generator;
 
@@ -28,6 +28,8 @@ pub struct Settings {
     pub hidden: Vec<usize>,
     /// Type of the weights and of the data.
     pub dtype: DType,
+    /// Whether the library's optimizers round weights of 16 bits stochastically.
+    pub stochastic_rounding: bool,
     /// Where it all lies.
     pub device: Device,
 }
@@ -125,7 +127,8 @@ pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl
     let test = Batch::new(&dataset.test, dataset.features, objective, dtype, device)?;
 
     let network = Network::new(&sizes(dataset, settings), settings.seed, dtype, device)?;
-    let mut optimizer = Stepper::new(spec, network.named_vars(), None)?;
+    let storage = Storage { stochastic_rounding: settings.stochastic_rounding, ..Storage::default() };
+    let mut optimizer = Stepper::new(spec, network.named_vars(), storage)?;
     let (built_in, note) = (twin(spec).is_some(), optimizer.note());
     let mut shuffle = Generator::manual_seed(settings.seed.into());
 

@@ -184,8 +184,15 @@ fn tables_hold_what_the_library_computes_to_the_bit() {
     let mut rows = folder.rows("results/losses.csv").into_iter();
     let circles = Circles { samples: 200, ..Circles::default() };
     let dataset = Dataset::circles(&circles, 0.3, 3).unwrap();
-    let settings =
-        Settings { epochs: 5, batch_size: 50, seed: 3, hidden: vec![8], dtype: DType::F32, device: Device::Cpu };
+    let settings = Settings {
+        epochs: 5,
+        batch_size: 50,
+        seed: 3,
+        hidden: vec![8],
+        dtype: DType::F32,
+        stochastic_rounding: false,
+        device: Device::Cpu,
+    };
     for optimizer in CHAPTER {
         let run = train(&dataset, &parse(optimizer).unwrap().or_lr(0.01), &settings, || ()).unwrap();
         for (i, epoch) in run.epochs.iter().enumerate() {
@@ -246,6 +253,19 @@ fn a_diverging_run_is_a_result() {
     assert!(printed.contains(&format!("diverged at epoch {diverged})")), "{printed}");
     let is_finite = |row: &BTreeMap<_, _>| float(row, "train_loss").is_finite() && float(row, "test_loss").is_finite();
     assert_eq!(rows.iter().position(|row| !is_finite(row)), Some(diverged as usize - 1));
+}
+
+/// Most of these steps are less than half a unit of a weight's last place.
+#[test]
+fn a_bf16_network_learns_with_stochastic_rounding_where_it_stood_still() {
+    let folder = Folder::new();
+    let mut loss = |options: &str| {
+        folder.run(&format!("train --optimizer adam:lr=0.0003 --epochs 1500 {options}"));
+        float(folder.rows("outputs/losses.csv").last().unwrap(), "test_loss")
+    };
+    let [f32, nearest, stochastic] = ["", "--dtype bf16", "--dtype bf16 --stochastic-rounding"].map(&mut loss);
+    assert!(nearest > 0.6 && f32 < 0.2 && stochastic < 1.2 * f32, "{f32} {nearest} {stochastic}");
+    assert_eq!(folder.json("outputs/summary.json")["train"]["configuration"]["stochastic_rounding"], true);
 }
 
 #[test]
@@ -552,6 +572,8 @@ fn every_mistake_is_one_line_that_helps_and_changes_nothing() {
         ("bench --optimizer sam:base=adam", FAILED, &["'sam:base=adam'", "computes the loss again"]),
         ("bench --parameters 2 --tensors 3", FAILED, &["--parameters is 2", "--tensors, 3"]),
         ("train --optimizer adm", USAGE, &["'adm'", "did you mean 'adam'", "nadam"]),
+        ("train --stochastic-rounding", FAILED, &["--stochastic-rounding", "f32", "allowed: bf16, f16"]),
+        ("train --stochastic-rounding --dtype f16", FAILED, &["'candle-sgd'", "--stochastic-rounding"]),
         ("train --optimizer zzz", USAGE, &["'zzz'", "allowed: sgd, ", ", .."]),
         ("train --optimizer candle-sdg", USAGE, &["'candle-sdg'", "did you mean 'candle-sgd'"]),
         ("train --optimizer candle-sgd:x=1", USAGE, &["unknown key of candle-sgd 'x'", "allowed: lr, maximize"]),

@@ -122,7 +122,15 @@ fn paths_on_the_square_are_the_chapters() {
 
 fn settings(seed: u32, dtype: &str, batch_size: usize) -> Settings {
     let dtype = if dtype == "f64" { DType::F64 } else { DType::F32 };
-    Settings { epochs: 100, batch_size, seed, hidden: vec![16, 16], dtype, device: Device::Cpu }
+    Settings {
+        epochs: 100,
+        batch_size,
+        seed,
+        hidden: vec![16, 16],
+        dtype,
+        stochastic_rounding: false,
+        device: Device::Cpu,
+    }
 }
 
 /// Trains as long as the `expected` curves, train and test loss, and gives the largest difference from them.
