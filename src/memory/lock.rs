@@ -27,7 +27,7 @@ element! { f64, F64; f32, F32; f16, F16; bf16, BF16; }
 /// A variable as the engine locks it, with what a step asks of it: reading these from the variable costs a cache miss each.
 #[derive(Debug)]
 pub(crate) struct VarLock {
-    /// A view of the first element, from which all of the memory can be reached; of an empty variable it is the whole. Candle
+    /// A view of the first element, from which all of the memory can be reached; of an empty tensor it is the whole. Candle
     /// checks before an in-place operation that no two elements of the tensor overlap, which allocates for a tensor of
     /// several dimensions.
     first: Tensor,
@@ -84,6 +84,11 @@ impl VarLock {
 
     fn with_host<E: Element>(&self, grad: Option<&Tensor>, f: impl FnOnce(&mut [E], &[E])) -> Result<()> {
         let n = self.len;
+        if n == 0 {
+            // Candle takes the strides of an empty tensor for repeated elements.
+            f(&mut [], &[]);
+            return Ok(());
+        }
         let Some(grad) = grad else {
             return self.first.inplace_op1(&Access::new(|p: &mut CpuStorage, _: &Layout| {
                 f(&mut values_mut(p)?[..n], &[]);
