@@ -848,3 +848,47 @@ fn a_set_value_asks_once_for_each_shape() {
     // The second shape alone differs.
     assert!(optim.set(0, "flat", true).is_err());
 }
+
+/// A matrix and a vector of zeros learn from their first gradient that is not zero, also where steps are relative to a norm.
+#[test]
+fn zeros_learn() {
+    for spec in all_specs().iter().filter(|spec| !closes(spec)) {
+        for dims in [&[2usize, 3] as &[_], &[6]].into_iter().filter(|dims| accepts(spec, dims)) {
+            let zeros = Tensor::zeros(dims, DType::F64, device()).unwrap();
+            let p = Var::from_tensor(&zeros).unwrap();
+            let mut optim = optim(spec, [&p]);
+            // Of one sign, since steps of equal size may return to zero.
+            let ordinary = (1..9).map(|seed| tensor(&normals(seed, 6), DType::F64).abs().unwrap());
+            for along in [tensor(&[0.; 6], DType::F64)].into_iter().chain(ordinary) {
+                step(&mut optim, [(&p, along.reshape(dims).unwrap())]).unwrap();
+                assert!(floats(&p).iter().all(|x| x.is_finite()), "{} {dims:?}", spec.text());
+            }
+            assert!(floats(&p).iter().all(|x| *x != 0.), "{} {dims:?} stands still", spec.text());
+        }
+    }
+}
+
+/// At a minimum, after convergence, at a kink, where the function is NaN, and where it is flat.
+#[test]
+fn l_bfgs_stays_finite() {
+    type Function = fn(&Tensor) -> candle_core::Result<Tensor>;
+    let functions: [(&str, f64, Function, f64); 5] = [
+        ("x² from 0", 0., |x| x.sqr(), 0.),
+        ("x² from 5", 5., |x| x.sqr(), 0.),
+        ("|x|", 0.7, |x| x.abs(), f64::NAN),
+        ("-x - ln(3 - x)/2", 0., |x| (x + (x.affine(-1., 3.)?.log()? * 0.5)?)?.neg(), 2.5),
+        ("0·x", 1., |x| x * 0., 1.),
+    ];
+    for (name, start, function, end) in functions {
+        for search in ["none", "strong_wolfe"] {
+            let x = var(&[start], DType::F64);
+            let mut optim = optim(&spec(&format!("lbfgs:line_search_fn={search}")), [&x]);
+            for _ in 0..120 {
+                optim.step_with(|| function(&x)?.sum_all()).unwrap();
+                assert!(floats(&x)[0].is_finite(), "{name}, {search}");
+            }
+            let off = (floats(&x)[0] - end).abs();
+            assert!(off.is_nan() || off < 1e-4 || search == "none", "{name}, {search}: {:?}", floats(&x));
+        }
+    }
+}

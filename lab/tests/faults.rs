@@ -177,12 +177,14 @@ fn work_that_does_not_fit_is_refused_before_it_starts() {
         ),
         (4_000_000, "train --optimizer lbfgs:history_size=4000000000", "--optimizer 'lbfgs:history_size=4000000000'"),
         (600_000, "train --samples 10000000", "--samples 10000000"),
-        (800_000, "train --samples 2000000 --hidden 64", "--samples 2000000 with --hidden 64"),
+        (800_000, "train --samples 2000000 --hidden 64", "--samples 2000000"),
         (4_000_000, "minimize --steps 10000000 --start 1,2,3,4,5,6,7,8,9", "--steps 10000000"),
     ] {
         let output = folder.limited(&format!("ulimit -v {limit}"), arguments).output().unwrap();
         let line = assert_error(arguments, &output, 1);
-        assert!(line.contains(&format!("{named}: this needs ")) && line.contains("B of memory, and "), "{line}");
+        // What the program itself takes of the limit depends on the machine, and so does which check fails.
+        let needs = line.split_once(": this needs ").filter(|(option, _)| option.contains(named));
+        assert!(needs.is_some_and(|(_, needs)| needs.contains("B of memory, and ")), "{line}");
         assert!(files(&folder.path(".")).is_empty(), "{arguments}");
     }
 }

@@ -56,6 +56,9 @@ impl Algorithm for ParamsLbfgs {
     fn step(&self, vars: &mut Slots) -> Result<()> {
         let searches = self.line_search_fn == LineSearch::StrongWolfe;
         let max_eval = self.max_eval.unwrap_or(self.max_iter * 5 / 4);
+        if vars.iter_mut().next().is_none() {
+            return Ok(());
+        }
         let mut loss = if searches || self.max_iter > 1 { number(&vars.loss()?)? } else { 0. };
         let mut g = row(vars, |slot| slot.grad())?;
         if largest(&g)? <= self.tolerance_grad {
@@ -81,7 +84,8 @@ impl Algorithm for ParamsLbfgs {
             let before = loss;
             t = if n_iter == 1. { (1. / number(&g.abs()?.sum_all()?)?).min(1.) * self.lr } else { self.lr };
             let slope = dot(&g, &d)?;
-            if slope > -self.tolerance_change {
+            // Of NaN, too: the weights stay where they are.
+            if slope.is_nan() || slope > -self.tolerance_change {
                 break;
             }
             let x = row(vars, |slot| slot.value())?;
@@ -90,6 +94,8 @@ impl Algorithm for ParamsLbfgs {
                 let mut at = |t: f64| {
                     set_all(vars, &(&x + (&d * t)?)?)?;
                     let loss = number(&vars.evaluate()?)?;
+                    // Where the function is undefined the search turns back. PyTorch's goes on.
+                    let loss = if loss.is_nan() { f64::INFINITY } else { loss };
                     let g = row(vars, |slot| slot.grad())?;
                     Ok(Point { t, loss, slope: dot(&g, &d)?, g })
                 };
@@ -109,7 +115,7 @@ impl Algorithm for ParamsLbfgs {
             }
         }
         store(vars, [&d, &last_g, &steps, &changes])?;
-        for slot in vars.iter_mut() {
+        for slot in vars.all.iter_mut() {
             (*slot.clock.memory("n_iter", 0.), *slot.clock.memory("t", 0.)) = (n_iter, t);
         }
         Ok(())
