@@ -16,6 +16,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+#[cfg(unix)]
+use signal_hook::consts::{SIGHUP, SIGQUIT};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level::emulate_default_handler};
 use tempfile::{Builder, NamedTempFile, tempfile_in};
@@ -276,9 +278,22 @@ fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// SIGINT and SIGTERM, which wait until this is dropped.
+/// The signals by which people end a program.
+#[cfg(unix)]
+const SIGNALS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
+#[cfg(not(unix))]
+const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
+
+/// Whether the caller has set a signal to be ignored, as `nohup` does. Only Linux says so without `unsafe`.
+fn is_ignored(signal: i32) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.unwrap_or(0) >> (signal - 1) & 1 == 1
+}
+
+/// [`SIGNALS`], which wait until this is dropped; one that is ignored still is.
 ///
-/// Before that, and so as long as the program computes, signals are the system's: a caller may have set some to be ignored.
+/// Before that, and so as long as the program computes, signals are the system's.
 struct Interruption {
     pending: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
@@ -287,7 +302,7 @@ struct Interruption {
 impl Interruption {
     fn deferred() -> Result<Self> {
         let this = Self { pending: Arc::default(), over: Arc::default() };
-        for signal in [SIGINT, SIGTERM] {
+        for signal in SIGNALS.into_iter().filter(|&signal| !is_ignored(signal)) {
             let register = || {
                 flag::register_usize(signal, this.pending.clone(), signal as usize)?;
                 flag::register_conditional_default(signal, this.over.clone())

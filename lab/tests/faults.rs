@@ -95,9 +95,10 @@ fn assert_whole(folder: &Path) -> Vec<String> {
     summary.into_keys().collect()
 }
 
-/// The names of hidden files.
+/// Hidden files. They are not read, since a program that runs may remove them.
 fn hidden(folder: &Path) -> Vec<PathBuf> {
-    files(folder).into_keys().filter(|path| path.file_name().unwrap().as_bytes().starts_with(b".")).collect()
+    let paths = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.file_name().unwrap().as_bytes().starts_with(b".")).collect()
 }
 
 /// Checks that a run failed with one line, and gives that.
@@ -424,6 +425,31 @@ fn signals_at_any_moment_leave_whole_results() {
         assert_eq!((assert_whole(&out).len(), hidden(&out).len()), (2, 0));
     }
     println!("signals, and whether the program was done: {ends:?}");
+}
+
+#[test]
+fn a_signal_that_arrives_while_files_are_written_leaves_none_of_them() {
+    for (signal, number) in [("HUP", 1), ("INT", 2), ("QUIT", 3), ("TERM", 15)] {
+        let mut caught = 0;
+        for _ in 0..rounds(3, 200) {
+            let folder = Folder::new();
+            let mut program = folder.command("--quiet").spawn().unwrap();
+            while hidden(&folder.path("outputs")).is_empty() && program.try_wait().unwrap().is_none() {}
+            let _ = Command::new("kill").args([&format!("-{signal}"), &program.id().to_string()]).output().unwrap();
+            let status = program.wait().unwrap();
+            assert!(status.success() || status.signal() == Some(number), "{signal}: {status}");
+            assert_eq!(hidden(&folder.path("outputs")), <[PathBuf; 0]>::default(), "{signal}: {status}");
+            assert_whole(&folder.path("outputs"));
+            caught += usize::from(!status.success());
+        }
+        println!("SIG{signal} ended {caught}");
+        // As under `nohup`.
+        let folder = Folder::new();
+        let mut program = folder.limited(&format!("trap '' {signal}"), "--quiet").spawn().unwrap();
+        while hidden(&folder.path("outputs")).is_empty() && program.try_wait().unwrap().is_none() {}
+        let _ = Command::new("kill").args([&format!("-{signal}"), &program.id().to_string()]).output().unwrap();
+        assert!(cfg!(not(target_os = "linux")) || program.wait().unwrap().success(), "SIG{signal} is ignored");
+    }
 }
 
 #[test]
