@@ -54,7 +54,7 @@ impl Entry {
     /// Whether the folder has this file, byte for byte.
     pub fn is_in(&self, folder: &Path) -> bool {
         let found = || -> io::Result<Self> {
-            let mut file = File::open(folder.join(&self.name))?;
+            let mut file = open(&folder.join(&self.name))?;
             let mut sum = Checksum::of(io::sink());
             let mut buffer = vec![0; 1 << 16];
             loop {
@@ -66,6 +66,11 @@ impl Entry {
         };
         found().is_ok_and(|found| found == *self)
     }
+}
+
+/// Opens a file to read. A pipe or a device may never end.
+pub fn open(path: &Path) -> io::Result<File> {
+    if fs::metadata(path)?.is_file() { File::open(path) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 /// Counts what is written.

@@ -1,6 +1,7 @@
 //! `summary.json`: what was run, with what, and what came out.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::cli::{MinimizeArgs, TrainArgs};
 use super::data::Dataset;
 use super::minimize;
-use super::output::Entry;
+use super::output::{self, Entry};
 use super::parity::Pair;
 use super::train::Run;
 
@@ -43,9 +44,13 @@ impl Summary {
     /// A file that this program did not write.
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let text = match std::fs::read(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            text => text.with_context(|| format!("cannot read '{shown}'"))?,
+        let mut text = vec![];
+        match output::open(path).and_then(|mut file| file.read_to_end(&mut text)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                bail!("'{shown}' is not a file; allowed: a folder without it, by --out")
+            }
+            read => read.with_context(|| format!("cannot read '{shown}'"))?,
         };
         let summary = serde_json::from_slice(&text).map(Self);
         match summary {

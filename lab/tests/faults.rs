@@ -453,6 +453,34 @@ fn a_signal_that_arrives_while_files_are_written_leaves_none_of_them() {
 }
 
 #[test]
+fn what_is_no_file_is_not_read() {
+    let folder = with_results();
+    let pipe = |name: &str| {
+        fs::remove_file(folder.path(name)).unwrap();
+        assert!(Command::new("mkfifo").arg(folder.path(name)).status().unwrap().success());
+    };
+    // Reading one would wait for somebody who writes.
+    let end = |arguments: &str| {
+        let mut program = folder.command(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        let begin = Instant::now();
+        while program.try_wait().unwrap().is_none() {
+            if begin.elapsed() > Duration::from_secs(20) {
+                program.kill().unwrap();
+            }
+            sleep(Duration::from_millis(5));
+        }
+        program.wait_with_output().unwrap()
+    };
+    pipe("outputs/losses.csv");
+    let output = end("minimize --steps 3 --quiet");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(assert_whole(&folder.path("outputs")), ["minimize"]);
+    pipe("outputs/summary.json");
+    let line = assert_error("a pipe", &end("minimize --steps 3 --quiet"), 1);
+    assert!(line.contains("'outputs/summary.json' is not a file"), "{line}");
+}
+
+#[test]
 fn no_command_line_is_answered_by_a_panic() {
     let mut random = StdRng::seed_from_u64(2);
     let folder = Folder::new();
