@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use signal_hook::consts::{SIGHUP, SIGQUIT};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::{flag, low_level::emulate_default_handler};
-use tempfile::{Builder, NamedTempFile, tempfile_in};
+use tempfile::{Builder, NamedTempFile, TempPath, tempfile_in};
 
 use super::summary::Summary;
 
@@ -184,7 +184,7 @@ impl Output {
     /// Writes a file under a temporary name.
     fn stage(&self, name: &str, contents: &Contents) -> Result<(Staged, Entry)> {
         let path = self.folder.join(name);
-        let write = || -> Result<(NamedTempFile, Entry)> {
+        let write = || -> Result<(TempPath, Entry)> {
             let file = self.temporary()?;
             let mut out = Checksum::of(BufWriter::with_capacity(1 << 16, file.as_file()));
             contents(&mut out)?;
@@ -192,7 +192,8 @@ impl Output {
             let entry = out.entry(name);
             drop(out);
             file.as_file().sync_data()?;
-            Ok((file, entry))
+            // Closed, so that many results do not take many open files.
+            Ok((file.into_temp_path(), entry))
         };
         let staged = write();
         let (file, entry) =
@@ -226,14 +227,14 @@ impl Output {
 
 /// A file that is ready to get its name.
 struct Staged {
-    file: NamedTempFile,
+    file: TempPath,
     path: PathBuf,
 }
 
 impl Staged {
     fn persist(self) -> Result<()> {
-        self.file.persist(&self.path).with_context(|| format!("cannot write '{}'", self.path.display()))?;
-        Ok(())
+        let renamed = self.file.persist(&self.path).map_err(|error| error.error);
+        renamed.with_context(|| format!("cannot write '{}'", self.path.display()))
     }
 }
 

@@ -481,6 +481,15 @@ fn what_is_no_file_is_not_read() {
 }
 
 #[test]
+fn few_open_files_are_enough() {
+    let folder = Folder::new();
+    // Three streams, the lock, a file and its folder, and one to spare.
+    let output = folder.limited("ulimit -n 7", "--quiet").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!(assert_whole(&folder.path("outputs")), ["minimize", "train"]);
+}
+
+#[test]
 fn no_command_line_is_answered_by_a_panic() {
     let mut random = StdRng::seed_from_u64(2);
     let folder = Folder::new();
