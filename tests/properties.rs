@@ -684,8 +684,9 @@ fn a_nan_gradient_is_no_finite_step() {
                 let before = floats(&p)[7];
                 step(&mut optim, [(&p, along)]).unwrap();
                 let after = floats(&p)[7];
-                // The first step of SOAP reads no vector.
-                let spoiled = at == nan_at || (at > nan_at && dims.len() == 2);
+                // The first step of SOAP reads no vector, and L-BFGS leaves out what is NaN.
+                let later = dims.len() == 2 && chain(spec)[0].name() != "lbfgs";
+                let spoiled = at == nan_at || (at > nan_at && later);
                 assert!(!spoiled || after.is_nan() || after == before, "{} {dims:?}: {after}", spec.text());
             }
         }
