@@ -16,7 +16,7 @@ use candle_optim::{Error, Group, NamedVars, Optim, Registry};
 mod adabelief {
     use candle_optim::prelude::*;
 
-    hyper! { pub struct ParamsAdaBelief for "adabelief" {
+    hyper! { pub struct ParamsAdaBelief for "mybelief" {
         lr: f64 [0.0..] = 1e-3, "Learning rate.";
         beta1: f64 [0.0..1.0] = 0.9, "Decay β₁ of the gradient's average.";
         beta2: f64 [0.0..1.0] = 0.999, "Decay β₂ of the average of squared deviations.";
@@ -68,7 +68,7 @@ fn plain_loop(lr: f64, beta1: f64, beta2: f64, eps: f64) -> [f64; 3] {
 fn main() -> Result<(), Error> {
     let mut registry = Registry::default();
     registry.register::<adabelief::ParamsAdaBelief>()?;
-    let spec = registry.parse("adabelief:lr=0.05,beta2=0.99")?;
+    let spec = registry.parse("mybelief:lr=0.05,beta2=0.99")?;
     println!("{spec}");
 
     let p = Var::new(&START, &Device::Cpu)?;
