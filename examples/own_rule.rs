@@ -1,4 +1,4 @@
-//! AdaBelief, an optimizer that candle-optim does not have, as one generic function: it gets a name in specs, and takes the
+//! AdaBelief, under a name of its own, as one generic function: it gets a name in specs, and takes the
 //! steps of a plain loop.
 //!
 //! ```sh
