@@ -2,6 +2,7 @@
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
+mod folder;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,23 +15,10 @@ use candle_optim_lab::optimizer::parse;
 use candle_optim_lab::train::{Settings, train};
 use candle_optim_lab::twins::registry;
 use common::path;
+use folder::{Folder, PROGRAM};
 use serde_json::Value;
-use tempfile::TempDir;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_candle-optim");
-
-/// A folder of its own, in which the program is run.
-struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
@@ -38,19 +26,6 @@ impl Folder {
     fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
         fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
         fs::write(self.path(name), contents).unwrap();
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.args(arguments.split_whitespace()).current_dir(self.0.path());
-        command
-    }
-
-    /// Runs the program, which must succeed without a word on standard error; gives its standard output.
-    fn run(&self, arguments: &str) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert!(output.status.success() && output.stderr.is_empty(), "{arguments}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
     }
 
     /// The rows of a table, by column.

@@ -5,6 +5,8 @@
 
 #![cfg(unix)]
 
+mod folder;
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -15,43 +17,19 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use folder::{Folder, PROGRAM};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
-use tempfile::TempDir;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_candle-optim");
-
-struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(PROGRAM);
-        command.args(arguments.split_whitespace()).current_dir(self.0.path());
-        command
-    }
-
     /// The program under limits of a shell, as `ulimit` sets them.
     fn limited(&self, limits: &str, arguments: &str) -> Command {
         let mut command = Command::new("sh");
         command.args(["-c", &format!(r#"{limits}; exec "$@""#), "sh", PROGRAM]);
         command.args(arguments.split_whitespace()).current_dir(self.0.path());
         command
-    }
-
-    fn run(&self, arguments: &str) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert!(output.status.success() && output.stderr.is_empty(), "{arguments}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
     }
 
     fn summary(&self) -> Value {

@@ -1,47 +1,33 @@
 //! Tables as people really have them: read rightly, or refused in a line that says what to change.
 
-use std::process::{Command, Output};
+mod folder;
+
+use std::process::Output;
 use std::{fs, iter};
 
 use candle_core::DType;
 use candle_optim_lab::data::{Columns, Dataset, Features, Table, read};
+use folder::Folder;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// A folder of its own, in which the program is run.
-struct Folder(TempDir);
 
 impl Folder {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
     /// Trains on a file of these bytes for some epochs.
     fn train(&self, contents: impl AsRef<[u8]>, options: &[&str]) -> Output {
-        fs::write(self.0.path().join("table.csv"), contents).unwrap();
-        self.command(&["train", "--data", "table.csv", "--epochs", "2"]).args(options).output().unwrap()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_candle-optim"));
-        command.args(arguments).current_dir(self.0.path());
-        command
+        fs::write(self.path("table.csv"), contents).unwrap();
+        self.command("train --data table.csv --epochs 2").args(options).output().unwrap()
     }
 
     /// What is printed and the losses of a training that must succeed.
     fn losses(&self, contents: impl AsRef<[u8]>, options: &[&str]) -> (String, String) {
         let output = self.train(contents, options);
         assert!(output.status.success() && output.stderr.is_empty(), "{options:?}: {output:?}");
-        (
-            String::from_utf8(output.stdout).unwrap(),
-            fs::read_to_string(self.0.path().join("outputs/losses.csv")).unwrap(),
-        )
+        (String::from_utf8(output.stdout).unwrap(), fs::read_to_string(self.path("outputs/losses.csv")).unwrap())
     }
 
     /// The data's part of the summary, and the classes.
     fn summary(&self) -> (Value, Value) {
-        let summary = fs::read(self.0.path().join("outputs/summary.json")).unwrap();
+        let summary = fs::read(self.path("outputs/summary.json")).unwrap();
         let mut summary: Value = serde_json::from_slice(&summary).unwrap();
         let configuration = &mut summary["train"]["configuration"];
         (configuration["data"].take(), configuration["classes"].take())
@@ -176,8 +162,8 @@ fn nothing_from_a_file_reaches_the_terminal_unescaped_or_at_full_length() {
     );
 
     let name = "new\nline\u{1b}.csv";
-    fs::write(folder.0.path().join(name), "a,b\n").unwrap();
-    let line = error_line(&folder.command(&["train", "--data", name]).output().unwrap());
+    fs::write(folder.path(name), "a,b\n").unwrap();
+    let line = error_line(&folder.command("train --data").arg(name).output().unwrap());
     assert_parts("name", &line, &["'new\\nline\\u{1b}.csv'"]);
 }
 
@@ -283,7 +269,7 @@ fn columns_are_chosen() {
         (vec!["--drop", "a"], ["--data", "required"]),
         (vec!["--features", "a"], ["--data", "required"]),
     ] {
-        let output = folder.command(&["train"]).args(&options).output().unwrap();
+        let output = folder.command("train").args(&options).output().unwrap();
         let line = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(2) && line.lines().count() == 1, "{line}");
         assert_parts(&options.concat(), &line, &parts);
@@ -440,8 +426,8 @@ fn what_is_no_table_is_told_how_to_become_one() {
 #[test]
 fn what_is_no_file_is_named() {
     let folder = Folder::new();
-    fs::create_dir(folder.0.path().join("folder")).unwrap();
-    fs::File::create(folder.0.path().join("large.csv")).unwrap().set_len((1 << 30) + 1).unwrap();
+    fs::create_dir(folder.path("folder")).unwrap();
+    fs::File::create(folder.path("large.csv")).unwrap().set_len((1 << 30) + 1).unwrap();
     let mut cases = vec![
         ("folder", vec!["'folder'", "not a file"]),
         ("missing.csv", vec!["'missing.csv'", "cannot read it: "]),
@@ -455,7 +441,7 @@ fn what_is_no_file_is_named() {
         ]);
     }
     for (name, parts) in cases {
-        assert_parts(name, &error_line(&folder.command(&["train", "--data", name]).output().unwrap()), &parts);
+        assert_parts(name, &error_line(&folder.command("train --data").arg(name).output().unwrap()), &parts);
     }
 }
 
@@ -465,7 +451,7 @@ fn what_is_no_file_is_named() {
 fn a_pipe_is_read() {
     use std::{io::Write, process::Stdio};
     let folder = Folder::new();
-    let mut command = folder.command(&["train", "--data", "/dev/stdin", "--epochs", "2", "--quiet"]);
+    let mut command = folder.command("train --data /dev/stdin --epochs 2 --quiet");
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(plain().as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
@@ -550,7 +536,7 @@ fn columns_of_any_size_are_scaled() {
         assert_eq!(seen, 12 * refused.len(), "{far}");
     }
     for (noise, dtype) in [("1e300", "f32"), ("1e3", "f16"), ("1e308", "f64")] {
-        let output = folder.command(&["train", "--noise", noise, "--dtype", dtype]).output().unwrap();
+        let output = folder.command(&format!("train --noise {noise} --dtype {dtype}")).output().unwrap();
         assert_parts(noise, &error_line(&output), &["--noise 1", dtype, "allows"]);
     }
 }
