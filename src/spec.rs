@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::DType;
 
 use crate::algorithm::{Algorithm, Method};
 use crate::error::{Error, Result, shown};
@@ -137,7 +137,13 @@ impl Registry {
     pub fn overview(&self) -> String {
         let row = |algorithm: &dyn Algorithm| {
             let [summary, reference, source] = [algorithm.summary(), algorithm.reference(), algorithm.source()];
-            vec![summary.into(), kind(algorithm).into(), state_bytes(algorithm), reference.into(), source.into()]
+            vec![
+                summary.into(),
+                kind(algorithm).into(),
+                state_bytes(algorithm).to_string(),
+                reference.into(),
+                source.into(),
+            ]
         };
         let header =
             "| optimizer | what it is | computes with | state | compared with | source |\n|---|---|---|--:|---|---|\n";
@@ -216,17 +222,13 @@ fn kind(algorithm: &dyn Algorithm) -> &'static str {
     }
 }
 
-/// The bytes of state for each number of a large f32 matrix; none if they change from step to step.
-fn state_bytes(algorithm: &dyn Algorithm) -> String {
-    let bytes = || -> Result<f64> {
-        let p = Tensor::ones((64, 64), DType::F32, &Device::Cpu)?;
-        let elements: usize = match algorithm.kernel() {
-            Some(_) => algorithm.state_names(p.dims()).len() * p.elem_count(),
-            None => algorithm.init(&p)?.values().map(Tensor::elem_count).sum(),
-        };
-        Ok((elements * 4) as f64 / p.elem_count() as f64)
-    };
-    bytes().map_or_else(|_| String::new(), |bytes| format!("{}", (bytes * 100.).round() / 100.))
+/// The bytes of state for each number of an f32 matrix.
+fn state_bytes(algorithm: &dyn Algorithm) -> f64 {
+    const DIMS: [usize; 2] = [64, 64];
+    let elements = |name| algorithm.state_dims(name, &DIMS).iter().product::<usize>();
+    let all: usize = algorithm.state_names(&DIMS).into_iter().map(elements).sum();
+    let bytes = (all * DType::F32.size_in_bytes()) as f64 / DIMS.iter().product::<usize>() as f64;
+    (bytes * 100.).round() / 100.
 }
 
 pub(crate) fn entry<A: Algorithm + Default>() -> fn() -> Box<dyn Algorithm> {
