@@ -189,6 +189,23 @@ fn check_moves(specs: &[Spec], vars: &[(&str, &[usize])]) -> Result<()> {
     Ok(())
 }
 
+/// Checks that stochastic rounding has weights of 16 bits, and no optimizer that cannot.
+fn check_rounding(args: &TrainArgs) -> Result<()> {
+    if !args.stochastic_rounding {
+        return Ok(());
+    }
+    let dtype = args.dtype.0;
+    ensure!(
+        [DType::BF16, DType::F16].contains(&dtype),
+        "--stochastic-rounding is for weights of 16 bits, and --dtype is {}; allowed: bf16, f16",
+        dtype.as_str()
+    );
+    let candles = args.optimizers.iter().find(|spec| twin(spec).is_some());
+    let candles = candles.map_or("", Spec::text);
+    ensure!(candles.is_empty(), "--optimizer '{candles}' is Candle's and has no --stochastic-rounding; name others");
+    Ok(())
+}
+
 /// Networks trained on one problem.
 struct Training {
     args: TrainArgs,
@@ -201,6 +218,7 @@ impl Training {
     fn new(args: TrainArgs) -> Result<Self> {
         check_distinct(&args.optimizers)?;
         check_moves(&args.optimizers, &[("0.weight", &[1, 1]), ("0.bias", &[1])])?;
+        check_rounding(&args)?;
         // A file is read as text first, and then as about as many bytes of numbers.
         let bytes = match &args.data {
             Some(path) => 2. * std::fs::metadata(path).map_or(0, |file| file.len()) as f64,
@@ -228,20 +246,6 @@ impl Training {
             stochastic_rounding: args.stochastic_rounding,
             device: args.device.open()?,
         };
-        if args.stochastic_rounding {
-            let dtype = args.dtype.0;
-            ensure!(
-                [DType::BF16, DType::F16].contains(&dtype),
-                "--stochastic-rounding is for weights of 16 bits, and --dtype is {}; allowed: bf16, f16",
-                dtype.as_str()
-            );
-            let candles = args.optimizers.iter().find(|spec| twin(spec).is_some());
-            let candles = candles.map_or("", Spec::text);
-            ensure!(
-                candles.is_empty(),
-                "--optimizer '{candles}' is Candle's and has no --stochastic-rounding; name others"
-            );
-        }
         let specs = with_lr(&args.optimizers, args.lr, 0.01);
         Ok(Self { args, specs, dataset, settings })
     }
