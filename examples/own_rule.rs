@@ -1,5 +1,5 @@
-//! AdaBelief, under a name of its own, as one generic function: it gets a name in specs, and takes the
-//! steps of a plain loop.
+//! An optimizer of one's own as one generic function: it gets a name in specs, and takes the steps of a plain loop. It is
+//! AdaBelief without options.
 //!
 //! ```sh
 //! cargo run --release --example own_rule

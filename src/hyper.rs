@@ -332,11 +332,11 @@ pub trait Hyper: Any + fmt::Debug + Send + Sync {
 
 /// Declares the hyperparameters of an optimizer: the struct, its defaults and ranges, and its fields by key.
 ///
-/// A summary and a source may follow the name, and then the packages with which its steps are compared. `lr: f64 [0.0..] = 1e-3, "Learning rate.";` declares a field with its
-/// range, default and documentation. Its type is `f64`, `u32`, `bool`, an `Option` of these, or an enum of
-/// [`words!`](crate::words!). Infinite numbers are not allowed, unless the range ends in `..=f64::INFINITY`; infinity is then
-/// written `none`. `runs Before base` or `runs After base` declares a wrapper. `conflict |h| ..` gives the reason why values
-/// contradict each other, or `None`.
+/// A summary and a source may follow the name, and then the packages with which its steps are compared. `lr: f64 [0.0..] =
+/// 1e-3, "Learning rate.";` declares a field with its range, default and documentation. Its type is `f64`, `u32`, `bool`, an
+/// `Option` of these, or an enum of [`words!`](crate::words!). Infinite numbers are not allowed, unless the range ends in
+/// `..=f64::INFINITY`; infinity is then written `none`. `runs Before base` or `runs After base` declares a wrapper.
+/// `conflict |h| ..` gives the reason why values contradict each other, or `None`.
 #[macro_export]
 macro_rules! hyper {
     (

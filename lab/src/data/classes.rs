@@ -35,7 +35,7 @@ impl Labels {
     /// Names of the classes in ascending order, and the class of each row.
     ///
     /// Numbers are compared by value, and ordered by it if all labels are numbers; else all are ordered by spelling, as
-    /// `numpy.unique` orders. From 2⁵³ on, whole numbers are no longer told apart by value, so spelling counts.
+    /// `numpy.unique` orders. From 2⁵³ on, different whole numbers may have the same value, so they are compared by spelling.
     ///
     /// # Errors
     /// A single class, a class in a single row, classes that look the same, or no class in a row.
