@@ -265,7 +265,7 @@ impl Training {
             Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             None => "circles".into(),
         };
-        let network = train::sizes(&self.dataset, &self.settings);
+        let network = train::sizes(&self.dataset, &self.settings.hidden);
         let network = network.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
         format!("Optimizers on {data}: {network} network, seed {}", self.settings.seed)
     }

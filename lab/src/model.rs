@@ -77,6 +77,14 @@ impl Objective {
         }
     }
 
+    /// The loss of the best constant prediction: the entropy of the frequencies of these classes.
+    pub fn baseline(self, classes: &[u32]) -> f64 {
+        let mut counts = vec![0usize; self.outputs().max(2)];
+        classes.iter().for_each(|&class| counts[class as usize] += 1);
+        let shares = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / classes.len() as f64);
+        shares.map(|share| -share * share.ln()).sum()
+    }
+
     /// Class numbers as a tensor of targets.
     pub fn targets(self, classes: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
         match self {

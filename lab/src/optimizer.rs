@@ -79,7 +79,8 @@ impl Stepper {
         Ok(Self::Ours(Box::new(Optim::new(groups)?)))
     }
 
-    /// Takes one step down the gradients of `loss`. Some methods compute it `again` at other weights.
+    /// Takes one step down the gradients of `loss`. Some methods compute it `again` at other weights. Says how many
+    /// gradients it took.
     ///
     /// # Errors
     /// An error of Candle.
@@ -87,15 +88,18 @@ impl Stepper {
         &mut self,
         loss: &Tensor,
         mut again: impl FnMut() -> candle_core::Result<Tensor>,
-    ) -> candle_core::Result<()> {
+    ) -> candle_core::Result<usize> {
         match self {
             Self::Ours(optim) => {
-                let mut first = Some(loss.clone());
-                optim.step_with(|| first.take().map_or_else(&mut again, Ok))?;
-                Ok(())
+                let (mut first, mut evaluations) = (Some(loss.clone()), 0);
+                optim.step_with(|| {
+                    evaluations += 1;
+                    first.take().map_or_else(&mut again, Ok)
+                })?;
+                Ok(evaluations)
             }
-            Self::Candles { step, maximize: false } => step(&loss.backward()?),
-            Self::Candles { step, maximize: true } => step(&loss.neg()?.backward()?),
+            Self::Candles { step, maximize: false } => step(&loss.backward()?).map(|()| 1),
+            Self::Candles { step, maximize: true } => step(&loss.neg()?.backward()?).map(|()| 1),
         }
     }
 

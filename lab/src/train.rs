@@ -88,7 +88,7 @@ impl Bytes {
     /// What the optimizer of `spec` takes at the least.
     pub fn needed(dataset: &Dataset, spec: &Spec, settings: &Settings) -> Self {
         let Settings { dtype, batch_size, ref hidden, ref device, .. } = *settings;
-        let sizes = sizes(dataset, settings);
+        let sizes = sizes(dataset, hidden);
         let layers = sizes.windows(2).map(|pair| (pair[0] as f64 + 1.) * pair[1] as f64);
         let (weights, largest) = layers.fold((0., 0f64), |(sum, most), n| (sum + n, most.max(n)));
         let [train, test] = [&dataset.train, &dataset.test].map(|rows| rows.y.len() as f64);
@@ -114,52 +114,127 @@ impl Bytes {
 }
 
 /// Widths from the features to the outputs.
-pub fn sizes(dataset: &Dataset, settings: &Settings) -> Vec<usize> {
+pub fn sizes(dataset: &Dataset, hidden: &[usize]) -> Vec<usize> {
     let outputs = Objective::for_classes(dataset.classes.len()).outputs();
-    [&[dataset.features], settings.hidden.as_slice(), &[outputs]].concat()
+    [&[dataset.features], hidden, &[outputs]].concat()
 }
 
 /// Trains on `dataset` with the optimizer of `spec`, from the weights of the seed; calls `progress` after each epoch.
 pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl Fn()) -> Result<Run> {
-    let Settings { dtype, ref device, .. } = *settings;
-    let objective = Objective::for_classes(dataset.classes.len());
-    let training = Batch::new(&dataset.train, dataset.features, objective, dtype, device)?;
-    let test = Batch::new(&dataset.test, dataset.features, objective, dtype, device)?;
-
-    let network = Network::new(&sizes(dataset, settings), settings.seed, dtype, device)?;
+    let data = Data::new(dataset, &settings.hidden, settings.dtype, &settings.device)?;
+    let mut learner = Learner::new(&data, settings)?;
     let storage = Storage { stochastic_rounding: settings.stochastic_rounding, ..Storage::default() };
-    let mut optimizer = Stepper::new(spec, network.named_vars(), storage)?;
+    let mut optimizer = Stepper::new(spec, learner.network.named_vars(), storage)?;
     let (built_in, note) = (twin(spec).is_some(), optimizer.note());
-    let mut shuffle = Generator::manual_seed(settings.seed.into());
 
     let start = Instant::now();
     let mut epochs = Vec::with_capacity(settings.epochs);
     for _ in 0..settings.epochs {
-        let (mut train_loss, mut train_hits) = (0., 0);
-        for batch in training.batches(settings.batch_size, &mut shuffle)? {
-            let logits = network.forward(&batch.x)?;
-            let loss = objective.loss(&logits, &batch.y)?;
-            train_loss += batch.rows() / training.rows() * scalar(&loss)?;
-            train_hits += objective.hits(&logits, &batch.classes)?;
-            optimizer.step(&loss, || objective.loss(&network.forward(&batch.x)?, &batch.y))?;
-        }
-
+        let training = learner.epoch(&mut optimizer)?;
         let _swapped = optimizer.eval()?;
-        let logits = network.evaluate(&test.x)?;
-        let test_loss = scalar(&objective.loss(&logits, &test.y)?)?;
-        // The logits of such a loss are no numbers to predict from.
-        let accuracy = |loss: f64, hits: usize, rows: f64| loss.is_finite().then_some(hits as f64 / rows);
-        let test_accuracy = accuracy(test_loss, objective.hits(&logits, &test.classes)?, test.rows());
-        let train_accuracy = accuracy(train_loss, train_hits, training.rows());
-        epochs.push(Epoch { train_loss, test_loss, train_accuracy, test_accuracy });
+        let test = learner.evaluate(&data.test)?;
+        epochs.push(Epoch {
+            train_loss: training.loss,
+            test_loss: test.loss,
+            train_accuracy: training.accuracy,
+            test_accuracy: test.accuracy,
+        });
         progress();
     }
     Ok(Run { optimizer: spec.text().into(), seed: settings.seed, epochs, time: start.elapsed(), built_in, note })
 }
 
+/// A data set as tensors, which any number of trainings may share.
+pub struct Data {
+    objective: Objective,
+    /// Widths of the network from the features to the outputs.
+    sizes: Vec<usize>,
+    /// Rows to train on.
+    pub train: Batch,
+    /// Rows to choose by, if there are any.
+    pub validation: Option<Batch>,
+    /// Rows to test on.
+    pub test: Batch,
+}
+
+impl Data {
+    /// The tensors of a data set, for a network with hidden layers of these widths.
+    pub fn new(dataset: &Dataset, hidden: &[usize], dtype: DType, device: &Device) -> Result<Self> {
+        let objective = Objective::for_classes(dataset.classes.len());
+        let batch = |rows| Batch::new(rows, dataset.features, objective, dtype, device);
+        let validation = (!dataset.validation.y.is_empty()).then(|| batch(&dataset.validation)).transpose()?;
+        let (train, test) = (batch(&dataset.train)?, batch(&dataset.test)?);
+        Ok(Self { objective, sizes: sizes(dataset, hidden), train, validation, test })
+    }
+
+    /// The loss of the best constant prediction for some of its rows.
+    pub fn baseline(&self, rows: &Batch) -> f64 {
+        self.objective.baseline(&rows.classes)
+    }
+}
+
+/// A loss and how much is predicted correctly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// The mean loss.
+    pub loss: f64,
+    /// Share of the rows that are predicted correctly; none where the loss is not finite.
+    pub accuracy: Option<f64>,
+    /// How often a gradient was computed.
+    pub evaluations: usize,
+}
+
+impl Measured {
+    fn new(loss: f64, hits: usize, rows: f64, evaluations: usize) -> Self {
+        // The logits of a loss that is not finite are no numbers to predict from.
+        Self { loss, accuracy: loss.is_finite().then_some(hits as f64 / rows), evaluations }
+    }
+}
+
+/// A network in training.
+pub struct Learner<'a> {
+    data: &'a Data,
+    /// The network.
+    pub network: Network,
+    batch_size: usize,
+    shuffle: Generator,
+}
+
+impl<'a> Learner<'a> {
+    /// A network with the weights of the seed.
+    pub fn new(data: &'a Data, settings: &Settings) -> Result<Self> {
+        let Settings { seed, dtype, ref device, .. } = *settings;
+        let network = Network::new(&data.sizes, seed, dtype, device)?;
+        let shuffle = Generator::manual_seed(seed.into());
+        Ok(Self { data, network, batch_size: settings.batch_size, shuffle })
+    }
+
+    /// Passes over the training rows once. The loss is that before each step; of batches, the mean weighted by rows.
+    pub fn epoch(&mut self, optimizer: &mut Stepper) -> Result<Measured> {
+        let Self { data: Data { objective, train, .. }, network, batch_size, shuffle } = self;
+        let (mut total, mut hits, mut evaluations) = (0., 0, 0);
+        for batch in train.batches(*batch_size, shuffle)? {
+            let logits = network.forward(&batch.x)?;
+            let loss = objective.loss(&logits, &batch.y)?;
+            total += batch.rows() / train.rows() * scalar(&loss)?;
+            hits += objective.hits(&logits, &batch.classes)?;
+            evaluations += optimizer.step(&loss, || objective.loss(&network.forward(&batch.x)?, &batch.y))?;
+        }
+        Ok(Measured::new(total, hits, train.rows(), evaluations))
+    }
+
+    /// The loss on some rows as the network is.
+    pub fn evaluate(&self, rows: &Batch) -> Result<Measured> {
+        let objective = self.data.objective;
+        let logits = self.network.evaluate(&rows.x)?;
+        let loss = scalar(&objective.loss(&logits, &rows.y)?)?;
+        Ok(Measured::new(loss, objective.hits(&logits, &rows.classes)?, rows.rows(), 0))
+    }
+}
+
 /// Rows as tensors.
 #[derive(Clone)]
-struct Batch {
+pub struct Batch {
     /// `[rows, features]`
     x: Tensor,
     /// Targets, as the objective takes them.

@@ -6,7 +6,7 @@ use std::process::Output;
 use std::{fs, iter};
 
 use candle_core::DType;
-use candle_optim_lab::data::{Columns, Dataset, Features, Table, read};
+use candle_optim_lab::data::{Columns, Dataset, Division, Features, Table, read};
 use folder::Folder;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
@@ -487,7 +487,7 @@ fn columns_of_any_size_are_scaled() {
         let rows: String = (0..40).map(|i| format!("{},{},{}\n", value(i), i % 7, i % 2)).collect();
         read(format!("a,b,target\n{rows}").as_bytes(), &Columns::with_target("target")).unwrap()
     };
-    let dataset = |table: &Table, dtype| Dataset::of(table.clone(), 0.3, 0, dtype);
+    let dataset = |table: &Table, dtype| Dataset::of(table, &Division::in_two(0.3, 0), dtype);
     // A mixed column: what is large decides, the rest is alike.
     let mixed = dataset(&rows(&|i| if i % 4 < 2 { "1e200".into() } else { "1e-200".into() }), DType::F32).unwrap();
     let mut values: Vec<f64> = mixed.train.x.iter().step_by(2).copied().collect();
@@ -693,7 +693,7 @@ fn check_table(bytes: &[u8], columns: &Columns, dtype: DType) -> bool {
     assert!(!table.columns.is_empty() && table.classes.len() >= 2);
     assert_eq!((table.lines.len(), table.rows.x.len()), (table.rows.y.len(), table.rows.y.len() * table.columns.len()));
     assert!(table.lines.is_sorted_by(|a, b| a < b) && table.rows.x.iter().all(|x| x.is_finite()));
-    match Dataset::of(table, 0.3, 0, dtype) {
+    match Dataset::of(&table, &Division::in_two(0.3, 0), dtype) {
         Ok(dataset) => {
             assert!(dataset.train.x.iter().chain(&dataset.test.x).all(|x| x.is_finite()));
             let rows = dataset.train.y.len() as f64;

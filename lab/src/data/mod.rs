@@ -35,6 +35,8 @@ pub struct Dataset {
     pub notes: Vec<String>,
     /// Rows to train on, in the order of the split.
     pub train: Rows,
+    /// Rows to choose by; none unless they are asked for.
+    pub validation: Rows,
     /// Rows to test on.
     pub test: Rows,
 }
@@ -48,6 +50,22 @@ pub struct Rows {
     pub y: Vec<usize>,
 }
 
+/// How rows are divided.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Division {
+    /// Share of the rows for testing, and the seed that draws them.
+    pub test: (f64, u32),
+    /// Share of the others for validation, and the seed that draws them.
+    pub validation: Option<(f64, u32)>,
+}
+
+impl Division {
+    /// Training rows and test rows.
+    pub fn in_two(test_size: f64, seed: u32) -> Self {
+        Self { test: (test_size, seed), validation: None }
+    }
+}
+
 /// How the circles are drawn; the defaults are the chapter's.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Circles {
@@ -57,6 +75,20 @@ pub struct Circles {
     pub noise: f64,
     /// Radius of the inner circle; the outer one's is 1.
     pub factor: f64,
+}
+
+impl Circles {
+    /// The points of a seed.
+    pub fn table(&self, seed: u32) -> Table {
+        let (points, y) = make_circles(self.samples, self.noise, self.factor, seed);
+        Table {
+            columns: vec!["x0".into(), "x1".into()],
+            classes: vec!["outer".into(), "inner".into()],
+            rows: Rows { x: points.into_flattened(), y },
+            lines: vec![],
+            notes: vec![],
+        }
+    }
 }
 
 impl Default for Circles {
@@ -71,15 +103,7 @@ impl Dataset {
     /// # Errors
     /// Too few points to split.
     pub fn circles(circles: &Circles, test_size: f64, seed: u32) -> Result<Self> {
-        let (points, y) = make_circles(circles.samples, circles.noise, circles.factor, seed);
-        let table = Table {
-            columns: vec!["x0".into(), "x1".into()],
-            classes: vec!["outer".into(), "inner".into()],
-            rows: Rows { x: points.into_flattened(), y },
-            lines: vec![],
-            notes: vec![],
-        };
-        Ok(Self::split(table, test_size, seed)?.0)
+        Ok(Self::divided(&circles.table(seed), &Division::in_two(test_size, seed))?.0)
     }
 
     /// The table in a CSV file, its columns standardized by the mean and the standard deviation of the training rows.
@@ -88,23 +112,22 @@ impl Dataset {
     /// A file that is not a table of numbers with a class each, or numbers that training in `dtype` would overflow with;
     /// the message names the line and the column.
     pub fn table(path: &Path, columns: &Columns, test_size: f64, seed: u32, dtype: DType) -> Result<Self> {
-        let dataset = || Self::of(read(&contents(path)?, columns)?, test_size, seed, dtype);
+        let dataset = || Self::of(&read(&contents(path)?, columns)?, &Division::in_two(test_size, seed), dtype);
         dataset().with_context(|| format!("the data file '{}'", shown_path(path)))
     }
 
-    /// A table that is split and standardized.
+    /// A table that is divided and standardized.
     ///
     /// # Errors
-    /// Too few rows to split, or numbers that training in `dtype` would overflow with.
-    pub fn of(table: Table, test_size: f64, seed: u32, dtype: DType) -> Result<Self> {
-        let lines = table.lines.clone();
-        let (mut dataset, order) = Self::split(table, test_size, seed)?;
+    /// Too few rows to divide, or numbers that training in `dtype` would overflow with.
+    pub fn of(table: &Table, division: &Division, dtype: DType) -> Result<Self> {
+        let (mut dataset, order) = Self::divided(table, division)?;
         dataset.standardize();
         if let Some(TooFar { row, column, value, limit }) = dataset.too_far(dtype) {
             bail!(
                 "line {}, column '{}': {value:.1e} after it is standardized by the training rows, and {} allows \
                  {limit:.1e}; remove the row, or take another --dtype",
-                lines[order[row]],
+                table.lines[order[row]],
                 shown(&dataset.columns[column]),
                 dtype.as_str()
             )
@@ -123,22 +146,41 @@ impl Dataset {
             _ => f32::MAX.into(),
         };
         let limit = limit.sqrt();
-        let mut values = self.train.x.iter().chain(&self.test.x).enumerate();
+        let mut values = [&self.train, &self.validation, &self.test].into_iter().flat_map(|rows| &rows.x).enumerate();
         let (i, &value) = values.find(|(_, x)| x.is_nan() || x.abs() > limit)?;
         Some(TooFar { row: i / self.features, column: i % self.features, value, limit })
     }
 
-    /// The rows for training and for testing, and which rows of the table these are.
-    fn split(table: Table, test_size: f64, seed: u32) -> Result<(Self, Vec<usize>)> {
+    /// The rows of a table for training, for validation and for testing, and which rows of the table these are.
+    ///
+    /// # Errors
+    /// Too few rows.
+    pub fn divided(table: &Table, division: &Division) -> Result<(Self, Vec<usize>)> {
         let Table { columns, classes, rows: all, notes, .. } = table;
         let features = columns.len();
-        let (train, test) = stratified_split(&all.y, test_size, seed)?;
+        let (test_size, seed) = division.test;
+        let (mut train, test) = stratified_split(&all.y, test_size, seed)?;
+        let mut validation = vec![];
+        if let Some((share, seed)) = division.validation {
+            let y: Vec<usize> = train.iter().map(|&row| all.y[row]).collect();
+            let (rest, chosen) = stratified_split(&y, share, seed).context("the validation rows")?;
+            let of_table = |rows: Vec<usize>| rows.into_iter().map(|row| train[row]).collect();
+            (train, validation) = (of_table(rest), of_table(chosen));
+        }
         let take = |rows: &[usize]| Rows {
             x: rows.iter().flat_map(|&row| &all.x[row * features..][..features]).copied().collect(),
             y: rows.iter().map(|&row| all.y[row]).collect(),
         };
-        let dataset = Self { features, columns, classes, notes, train: take(&train), test: take(&test) };
-        Ok((dataset, [train, test].concat()))
+        let dataset = Self {
+            features,
+            columns: columns.clone(),
+            classes: classes.clone(),
+            notes: notes.clone(),
+            train: take(&train),
+            validation: take(&validation),
+            test: take(&test),
+        };
+        Ok((dataset, [train, validation, test].concat()))
     }
 
     /// As scikit-learn's `StandardScaler`: the population's standard deviation, and a constant column is only centered.
@@ -164,7 +206,7 @@ impl Dataset {
             } else {
                 &|x| (times_power_of_two(x, exponent) - mean) / variance.sqrt()
             };
-            for rows in [&mut self.train, &mut self.test] {
+            for rows in [&mut self.train, &mut self.validation, &mut self.test] {
                 for x in rows.x.iter_mut().skip(column).step_by(self.features) {
                     *x = standardized(*x);
                 }
@@ -176,7 +218,7 @@ impl Dataset {
 /// A number that a type cannot be trained with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TooFar {
-    /// Its row, where the test rows follow the training rows.
+    /// Its row, where the validation rows and then the test rows follow the training rows.
     pub row: usize,
     /// Its column.
     pub column: usize,
@@ -223,9 +265,12 @@ mod tests {
     fn columns_are_standardized_by_the_training_rows_alone() {
         let train = Rows { x: vec![1., 7., 0.1, 3., 7., 0.1], y: vec![0, 1] };
         let test = Rows { x: vec![5., 8., 0.1], y: vec![0] };
-        let mut dataset = Dataset { features: 3, columns: vec![], classes: vec![], notes: vec![], train, test };
+        let validation = Rows { x: vec![3., 9., 0.2], y: vec![1] };
+        let (columns, classes, notes) = (vec![], vec![], vec![]);
+        let mut dataset = Dataset { features: 3, columns, classes, notes, train, validation, test };
         dataset.standardize();
         assert_eq!(dataset.train.x, [-1., 0., 0., 1., 0., 0.]);
+        assert_eq!(dataset.validation.x, [1., 2., 0.1]);
         assert_eq!(dataset.test.x, [3., 1., 0.]);
     }
 }
