@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Var};
 use candle_optim::Spec;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,11 +11,12 @@ use serde_json::{Map, Value, json};
 
 use super::bench::{self, Workload};
 use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, defaults, with_lr};
-use super::data::{Circles, Dataset, TooFar};
+use super::data::{Circles, Dataset, Division, Points};
+use super::folder::Contents;
 use super::memory::Needs;
 use super::minimize::{self, minimize};
 use super::optimizer::{Stepper, Storage, parse, state_bytes};
-use super::output::{Contents, Output, Results};
+use super::output::{Output, Results};
 use super::plot::Figure;
 use super::train::{self, Settings, train};
 use super::twins::{registry, twin};
@@ -229,12 +230,8 @@ impl Training {
         let dataset = match &args.data {
             Some(path) => Dataset::table(path, &args.columns(), args.test_size, args.seed, dtype)?,
             None => {
-                let dataset = Dataset::circles(&args.circles(), args.test_size, args.seed)?;
-                if let Some(TooFar { value, limit, .. }) = dataset.too_far(dtype) {
-                    let (noise, dtype) = (args.noise, dtype.as_str());
-                    bail!("--noise {noise:?} makes a coordinate of {value:.1e}; {dtype} allows {limit:.1e}")
-                }
-                dataset
+                let division = Division::in_two(args.test_size, args.seed);
+                Dataset::drawn(&Points::Circles(args.circles()), &division, dtype)?
             }
         };
         let settings = Settings {

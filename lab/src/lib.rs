@@ -7,6 +7,8 @@ pub mod bench;
 pub mod cli;
 mod commands;
 pub mod data;
+mod folder;
+mod interruption;
 mod list;
 mod memory;
 pub mod minimize;

@@ -143,6 +143,14 @@ impl Function {
             .ok_or_else(|| crate::unknown("function", name, FUNCTIONS.iter().map(|function| function.name)))
     }
 
+    /// The value at a point `[n]` of f64, differentiable; a scalar.
+    ///
+    /// # Errors
+    /// A point of fewer numbers than the function takes.
+    pub fn value(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        (self.value)(x)
+    }
+
     /// Checks that `start` is a point the function takes.
     ///
     /// # Errors

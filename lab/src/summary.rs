@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 
 use super::cli::{MinimizeArgs, TrainArgs};
 use super::data::Dataset;
+use super::folder::{self, Entry};
 use super::minimize;
-use super::output::{self, Entry};
 use super::parity::Pair;
 use super::train::Run;
 
@@ -45,7 +45,7 @@ impl Summary {
     pub fn read(path: &Path) -> Result<Self> {
         let shown = path.display();
         let mut text = vec![];
-        match output::open(path).and_then(|mut file| file.read_to_end(&mut text)) {
+        match folder::open(path).and_then(|mut file| file.read_to_end(&mut text)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) if error.kind() == ErrorKind::InvalidInput => {
                 bail!("'{shown}' is not a file; allowed: a folder without it, by --out")

@@ -7,7 +7,7 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::Module;
 use candle_optim::Spec;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::data::{Dataset, Rows};
 use super::model::{Network, Objective};
@@ -35,7 +35,7 @@ pub struct Settings {
 }
 
 /// What is known after an epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Epoch {
     /// The loss the epoch's update was computed from, before it; in batches, their mean weighted by rows.
     pub train_loss: f64,

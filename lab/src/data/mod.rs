@@ -77,10 +77,41 @@ pub struct Circles {
     pub factor: f64,
 }
 
-impl Circles {
+/// Points in a plane that are drawn from a seed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Points {
+    /// Two circles.
+    Circles(Circles),
+}
+
+impl Points {
+    /// Their names.
+    pub const NAMES: [&str; 1] = ["circles"];
+
+    /// Points in all.
+    pub fn samples(&self) -> usize {
+        match self {
+            Self::Circles(circles) => circles.samples,
+        }
+    }
+
+    /// How many classes they have.
+    pub fn classes(&self) -> usize {
+        2
+    }
+
+    /// Standard deviation of the noise on each coordinate.
+    fn noise(&self) -> f64 {
+        match self {
+            Self::Circles(circles) => circles.noise,
+        }
+    }
+
     /// The points of a seed.
-    pub fn table(&self, seed: u32) -> Table {
-        let (points, y) = make_circles(self.samples, self.noise, self.factor, seed);
+    fn table(&self, seed: u32) -> Table {
+        let (points, y) = match *self {
+            Self::Circles(Circles { samples, noise, factor }) => make_circles(samples, noise, factor, seed),
+        };
         Table {
             columns: vec!["x0".into(), "x1".into()],
             classes: vec!["outer".into(), "inner".into()],
@@ -98,12 +129,25 @@ impl Default for Circles {
 }
 
 impl Dataset {
-    /// Two circles, as scikit-learn makes and splits them from the same seed.
+    /// Points of the seed that divides them for testing, as scikit-learn makes and splits them.
+    ///
+    /// # Errors
+    /// Too few points to divide, or noise that training in `dtype` would overflow with.
+    pub fn drawn(points: &Points, division: &Division, dtype: DType) -> Result<Self> {
+        let dataset = Self::divided(&points.table(division.test.1), division)?.0;
+        if let Some(TooFar { value, limit, .. }) = dataset.too_far(dtype) {
+            let (noise, dtype) = (points.noise(), dtype.as_str());
+            bail!("--noise {noise:?} makes a coordinate of {value:.1e}; {dtype} allows {limit:.1e}")
+        }
+        Ok(dataset)
+    }
+
+    /// Two circles in two parts, as scikit-learn makes and splits them from the same seed.
     ///
     /// # Errors
     /// Too few points to split.
     pub fn circles(circles: &Circles, test_size: f64, seed: u32) -> Result<Self> {
-        Ok(Self::divided(&circles.table(seed), &Division::in_two(test_size, seed))?.0)
+        Self::drawn(&Points::Circles(*circles), &Division::in_two(test_size, seed), DType::F64)
     }
 
     /// The table in a CSV file, its columns standardized by the mean and the standard deviation of the training rows.
@@ -155,7 +199,7 @@ impl Dataset {
     ///
     /// # Errors
     /// Too few rows.
-    pub fn divided(table: &Table, division: &Division) -> Result<(Self, Vec<usize>)> {
+    fn divided(table: &Table, division: &Division) -> Result<(Self, Vec<usize>)> {
         let Table { columns, classes, rows: all, notes, .. } = table;
         let features = columns.len();
         let (test_size, seed) = division.test;
@@ -238,7 +282,10 @@ fn times_power_of_two(x: f64, exponent: i32) -> f64 {
 const MOST: u64 = 1 << 30;
 
 /// The bytes of a file or a pipe. A device would never end.
-fn contents(path: &Path) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// The system's, or something that is no file of at most 1 GiB.
+pub fn contents(path: &Path) -> Result<Vec<u8>> {
     let metadata = std::fs::metadata(path).context("cannot read it")?;
     #[cfg(unix)]
     let is_pipe = std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type());
