@@ -21,6 +21,7 @@ mod plot;
 pub mod random;
 mod shown;
 mod summary;
+pub mod sweep;
 mod tables;
 mod threads;
 pub mod train;
