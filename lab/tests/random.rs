@@ -4,7 +4,7 @@
 mod common;
 
 use candle_core::Tensor;
-use candle_optim_lab::data::{Circles, Dataset, Rows, make_circles, stratified_split};
+use candle_optim_lab::data::{Circles, Dataset, Rows, make_circles, make_moons, stratified_split};
 use candle_optim_lab::random::numpy::RandomState;
 use candle_optim_lab::random::torch::Generator;
 use common::{fixture, floats, indices, path};
@@ -19,8 +19,8 @@ fn assert_same_points(ours: &[f64], theirs: &[f64], what: &str) {
     let exact = false;
     assert_eq!(ours.len(), theirs.len(), "{what}");
     for (i, (x, e)) in ours.iter().zip(theirs).enumerate() {
-        let allowed = if exact { 0. } else { 4e-16 * e.abs().max(1.) };
-        assert!((x - e).abs() <= allowed, "{what}[{i}] is {x:e}, but should be {e:e}");
+        let same = if exact { x.to_bits() == e.to_bits() } else { (x - e).abs() <= 4e-16 * e.abs().max(1.) };
+        assert!(same, "{what}[{i}] is {x:e}, but should be {e:e}");
     }
 }
 
@@ -99,6 +99,29 @@ fn circles_and_their_split_are_those_of_scikit_learn() {
         assert_eq!(classes, indices(of("y")), "{key}");
         let (train, test) = stratified_split(&classes, test_size.parse().unwrap(), seed).unwrap();
         assert_eq!((train, test), (indices(of("train")), indices(of("test"))), "{key}");
+    }
+}
+
+#[test]
+fn moons_are_those_of_scikit_learn() {
+    are_in_the_fixture("moons", 11, |[samples, noise], seed| make_moons(samples as usize, noise, seed));
+}
+
+/// Compares points and classes, made from numbers and a seed, with all that a fixture has of them.
+fn are_in_the_fixture<const N: usize>(
+    name: &str,
+    cases: usize,
+    make: impl Fn([f64; N], u32) -> (Vec<[f64; 2]>, Vec<usize>),
+) {
+    let tensors = fixture(name);
+    let keys: Vec<&str> = tensors.keys().filter_map(|key| key.strip_suffix("|X")).collect();
+    assert_eq!(keys.len(), cases);
+    for key in keys {
+        let (seed, numbers) = key.split_once('|').unwrap();
+        let numbers: Vec<f64> = numbers.split('|').map(|number| number.parse().unwrap()).collect();
+        let (points, classes) = make(numbers.try_into().unwrap(), seed.parse().unwrap());
+        assert_same_points(points.as_flattened(), &floats(&tensors[&format!("{key}|X")]), key);
+        assert_eq!(classes, indices(&tensors[&format!("{key}|y")]), "{key}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::f64::consts::TAU;
 
-use crate::random::numpy::RandomState;
+use super::plane::two_classes;
 
 /// `sklearn.datasets.make_circles(samples, noise=noise, factor=factor, random_state=seed)`, bit for
 /// bit: `samples` points and their classes.
@@ -12,21 +12,8 @@ use crate::random::numpy::RandomState;
 /// Gaussian noise on each coordinate.
 pub fn make_circles(samples: usize, noise: f64, factor: f64, seed: u32) -> (Vec<[f64; 2]>, Vec<usize>) {
     let outer = samples / 2;
-    let inner = samples - outer;
-    let mut rows: Vec<([f64; 2], usize)> = circle(outer)
-        .map(|point| (point, 0))
-        .chain(circle(inner).map(|[x, y]| ([x * factor, y * factor], 1)))
-        .collect();
-
-    let mut rng = RandomState::new(seed);
-    rng.shuffle(&mut rows);
-    for (point, _) in &mut rows {
-        for coordinate in point {
-            // NumPy's mean of 0 is added too: it turns -0 into 0.
-            *coordinate += 0.0 + noise * rng.normal();
-        }
-    }
-    rows.into_iter().unzip()
+    let inner = circle(samples - outer).map(|[x, y]| [x * factor, y * factor]);
+    two_classes(circle(outer), inner, noise, seed)
 }
 
 /// `n` evenly spaced points of the unit circle, from angle 0 on.

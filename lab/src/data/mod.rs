@@ -5,7 +5,9 @@ mod circles;
 mod classes;
 mod decode;
 mod header;
+mod moons;
 mod number;
+mod plane;
 mod split;
 mod table;
 
@@ -19,6 +21,7 @@ use candle_core::DType;
 use crate::shown::{shown, shown_path};
 pub use circles::make_circles;
 pub use header::{Columns, Features};
+pub use moons::make_moons;
 pub use split::stratified_split;
 pub use table::{Table, read};
 
