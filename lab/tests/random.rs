@@ -4,7 +4,7 @@
 mod common;
 
 use candle_core::Tensor;
-use candle_optim_lab::data::{Circles, Dataset, Rows, make_circles, make_moons, stratified_split};
+use candle_optim_lab::data::{Circles, Dataset, Rows, make_blobs, make_circles, make_moons, stratified_split};
 use candle_optim_lab::random::numpy::RandomState;
 use candle_optim_lab::random::torch::Generator;
 use common::{fixture, floats, indices, path};
@@ -105,6 +105,13 @@ fn circles_and_their_split_are_those_of_scikit_learn() {
 #[test]
 fn moons_are_those_of_scikit_learn() {
     are_in_the_fixture("moons", 11, |[samples, noise], seed| make_moons(samples as usize, noise, seed));
+}
+
+#[test]
+fn blobs_are_those_of_scikit_learn() {
+    are_in_the_fixture("blobs", 8, |[samples, centers, noise], seed| {
+        make_blobs(samples as usize, centers as usize, noise, seed)
+    });
 }
 
 /// Compares points and classes, made from numbers and a seed, with all that a fixture has of them.

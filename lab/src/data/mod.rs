@@ -1,5 +1,6 @@
 //! Problems to train on: rows of numbers with a class each, split into training and test rows.
 
+mod blobs;
 mod cells;
 mod circles;
 mod classes;
@@ -19,6 +20,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::DType;
 
 use crate::shown::{shown, shown_path};
+pub use blobs::make_blobs;
 pub use circles::make_circles;
 pub use header::{Columns, Features};
 pub use moons::make_moons;

@@ -30,6 +30,11 @@ impl RandomState {
         (high << 26 | low) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Uniform on [`low`, `high`) (`numpy/random/src/distributions/distributions.c`, `random_uniform`).
+    pub fn uniform(&mut self, low: f64, high: f64) -> f64 {
+        low + (high - low) * self.random_sample()
+    }
+
     /// Standard normal by Marsaglia's polar method
     /// (`numpy/random/src/legacy/legacy-distributions.c`, `legacy_gauss`).
     pub fn normal(&mut self) -> f64 {
