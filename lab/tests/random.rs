@@ -4,7 +4,9 @@
 mod common;
 
 use candle_core::Tensor;
-use candle_optim_lab::data::{Circles, Dataset, Rows, make_blobs, make_circles, make_moons, stratified_split};
+use candle_optim_lab::data::{
+    Circles, Dataset, Rows, make_blobs, make_circles, make_moons, make_spirals, stratified_split,
+};
 use candle_optim_lab::random::numpy::RandomState;
 use candle_optim_lab::random::torch::Generator;
 use common::{fixture, floats, indices, path};
@@ -112,6 +114,11 @@ fn blobs_are_those_of_scikit_learn() {
     are_in_the_fixture("blobs", 8, |[samples, centers, noise], seed| {
         make_blobs(samples as usize, centers as usize, noise, seed)
     });
+}
+
+#[test]
+fn spirals_are_those_of_numpy() {
+    are_in_the_fixture("spirals", 11, |[samples, noise], seed| make_spirals(samples as usize, noise, seed));
 }
 
 /// Compares points and classes, made from numbers and a seed, with all that a fixture has of them.

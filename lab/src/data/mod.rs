@@ -9,6 +9,7 @@ mod header;
 mod moons;
 mod number;
 mod plane;
+mod spirals;
 mod split;
 mod table;
 
@@ -24,6 +25,7 @@ pub use blobs::make_blobs;
 pub use circles::make_circles;
 pub use header::{Columns, Features};
 pub use moons::make_moons;
+pub use spirals::make_spirals;
 pub use split::stratified_split;
 pub use table::{Table, read};
 
