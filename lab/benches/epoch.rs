@@ -11,6 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use candle_nn::{AdamW, Module, Optimizer, ParamsAdamW, SGD, VarBuilder, VarMap, linear, loss, seq};
 use candle_optim::Spec;
 use candle_optim_lab::data::{Circles, Dataset, Rows};
+use candle_optim_lab::nn::Activation;
 use candle_optim_lab::train::{Settings, train};
 use serde_json::json;
 
@@ -81,6 +82,7 @@ fn ours(dataset: &Dataset, specs: &[&'static str], hidden: &[usize], warm_up: us
         batch_size: 0,
         seed: SEED,
         hidden: hidden.to_vec(),
+        activation: Activation::Relu,
         dtype: DType::F32,
         stochastic_rounding: false,
         device: Device::Cpu,

@@ -15,6 +15,7 @@ use super::data::{Circles, Dataset, Division, Points};
 use super::folder::Contents;
 use super::memory::Needs;
 use super::minimize::{self, minimize};
+use super::nn::Activation;
 use super::optimizer::{Stepper, Storage, parse, state_bytes};
 use super::output::{Output, Results};
 use super::plot::Figure;
@@ -239,6 +240,7 @@ impl Training {
             batch_size: args.batch_size,
             seed: args.seed,
             hidden: args.hidden.clone(),
+            activation: Activation::Relu,
             dtype: args.dtype.0,
             stochastic_rounding: args.stochastic_rounding,
             device: args.device.open()?,

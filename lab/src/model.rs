@@ -1,4 +1,4 @@
-//! The network: fully connected layers with ReLU between them, from PyTorch's initial weights.
+//! The network: fully connected layers with an activation between them, from PyTorch's initial weights.
 
 use candle_core::{D, DType, Device, Result, Storage, Tensor, Var, WithDType};
 use candle_nn::Module;
@@ -15,8 +15,8 @@ pub struct Network {
 
 impl Network {
     /// The weights that `torch.manual_seed(seed)` and then `nn.Sequential(nn.Linear(sizes[0], sizes[1]), nn.ReLU(),
-    /// ...)` give, drawn in f32 and converted to `dtype`.
-    pub fn new(sizes: &[usize], seed: u32, dtype: DType, device: &Device) -> Result<Self> {
+    /// ...)` give, drawn in f32 and converted to `dtype`; `activation` is in the place of ReLU.
+    pub fn new(sizes: &[usize], activation: Activation, seed: u32, dtype: DType, device: &Device) -> Result<Self> {
         let mut generator = Generator::manual_seed(seed.into());
         let (mut layers, mut vars) = (vec![], vec![]);
         for (i, pair) in sizes.windows(2).enumerate() {
@@ -27,15 +27,15 @@ impl Network {
             };
             let (weight, bias) = (var(weight, &[outputs, inputs])?, var(bias, &[outputs])?);
             let last = i + 2 == sizes.len();
-            let activation = if last { Activation::Identity } else { Activation::Relu };
+            let activation = if last { Activation::Identity } else { activation };
             layers.push(Dense::from_vars(&weight, &bias, activation)?);
             vars.extend([weight, bias]);
         }
         Ok(Self { layers: Mlp::new(layers)?, vars })
     }
 
-    /// Weight and bias of each layer, from the first to the last, named as in `nn.Sequential`, where each ReLU has a number
-    /// of its own.
+    /// Weight and bias of each layer, from the first to the last, named as in `nn.Sequential`, where each activation has a
+    /// number of its own.
     pub fn named_vars(&self) -> Vec<(String, Var)> {
         let name = |i: usize| format!("{}.{}", i / 2 * 2, ["weight", "bias"][i % 2]);
         self.vars.iter().enumerate().map(|(i, var)| (name(i), var.clone())).collect()

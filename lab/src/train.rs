@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Dataset, Rows};
 use super::model::{Network, Objective};
+use super::nn::Activation;
 use super::optimizer::{Stepper, Storage, state_bytes};
 use super::twins::twin;
 use crate::random::torch::Generator;
@@ -26,6 +27,8 @@ pub struct Settings {
     pub seed: u32,
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
+    /// What is between the layers.
+    pub activation: Activation,
     /// Type of the weights and of the data.
     pub dtype: DType,
     /// Whether the library's optimizers round weights of 16 bits stochastically.
@@ -203,8 +206,8 @@ pub struct Learner<'a> {
 impl<'a> Learner<'a> {
     /// A network with the weights of the seed.
     pub fn new(data: &'a Data, settings: &Settings) -> Result<Self> {
-        let Settings { seed, dtype, ref device, .. } = *settings;
-        let network = Network::new(&data.sizes, seed, dtype, device)?;
+        let Settings { seed, activation, dtype, ref device, .. } = *settings;
+        let network = Network::new(&data.sizes, activation, seed, dtype, device)?;
         let shuffle = Generator::manual_seed(seed.into());
         Ok(Self { data, network, batch_size: settings.batch_size, shuffle })
     }

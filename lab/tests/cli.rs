@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 
 use candle_core::{DType, Device};
 use candle_optim_lab::data::{Circles, Dataset};
+use candle_optim_lab::nn::Activation;
 use candle_optim_lab::optimizer::parse;
 use candle_optim_lab::train::{Settings, train};
 use candle_optim_lab::twins::registry;
@@ -164,6 +165,7 @@ fn tables_hold_what_the_library_computes_to_the_bit() {
         batch_size: 50,
         seed: 3,
         hidden: vec![8],
+        activation: Activation::Relu,
         dtype: DType::F32,
         stochastic_rounding: false,
         device: Device::Cpu,

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device};
 use candle_optim_lab::data::{Circles, Columns, Dataset};
 use candle_optim_lab::minimize::{Function, minimize};
+use candle_optim_lab::nn::Activation;
 use candle_optim_lab::train::{Epoch, Run, Settings, train};
 use common::{fixture, largest, path, spec};
 
@@ -127,6 +128,7 @@ fn settings(seed: u32, dtype: &str, batch_size: usize) -> Settings {
         batch_size,
         seed,
         hidden: vec![16, 16],
+        activation: Activation::Relu,
         dtype,
         stochastic_rounding: false,
         device: Device::Cpu,

@@ -7,7 +7,10 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 use candle_nn::{Linear, Module, loss, seq};
 use candle_optim::nn::{bce_with_logits, cross_entropy, mse};
 use candle_optim_lab::nn::{Activation, Dense, Mlp};
-use common::{floats, largest, normals, spec};
+use common::{fixture, floats, largest, normals, spec};
+
+const ALL: [Activation; 5] =
+    [Activation::Identity, Activation::Relu, Activation::Tanh, Activation::Gelu, Activation::Silu];
 
 type Loss<'a> = &'a dyn Fn() -> Result<Tensor>;
 
@@ -58,12 +61,20 @@ fn a_dense_layer_is_a_linear_one_and_its_activation() {
         // The last is large enough for Candle's product.
         for [rows, inputs, outputs] in [[1, 1, 1], [3, 2, 5], [9, 17, 16], [129, 16, 1], [700, 16, 33], [260, 130, 129]]
         {
-            for activation in [Activation::Identity, Activation::Relu] {
+            for activation in ALL {
                 let (x, b) = (var(1, &[rows, inputs], dtype), var(3, &[outputs], dtype));
                 let w = var(2, &[outputs, inputs], dtype);
                 let dense = Dense::from_vars(&w, &b, activation).unwrap();
                 let linear = Linear::new(w.as_tensor().clone(), Some(b.as_tensor().clone()));
-                let act = |y: Tensor| if activation == Activation::Relu { y.relu() } else { Ok(y) };
+                let act = |y: Tensor| match activation {
+                    Activation::Identity => Ok(y),
+                    Activation::Relu => y.relu(),
+                    Activation::Tanh => y.tanh(),
+                    Activation::Gelu => y.gelu_erf(),
+                    Activation::Silu => y.silu(),
+                };
+                // Candle's gradient of GELU has a constant of six digits.
+                let tolerance = if activation == Activation::Gelu { 1e-6f64.max(tolerance) } else { tolerance };
                 let what = format!("{dtype:?} {rows}×{inputs} to {outputs}, {activation:?}");
                 agree(
                     &what,
@@ -75,6 +86,42 @@ fn a_dense_layer_is_a_linear_one_and_its_activation() {
             }
         }
     }
+}
+
+#[test]
+fn activations_are_those_of_pytorch() {
+    let expected = fixture("activations");
+    for (dtype, ulp) in [(DType::F64, f64::EPSILON), (DType::F32, f32::EPSILON.into())] {
+        // x·1 + 0
+        let (weight, bias) = (common::tensor(&[1.], dtype).reshape((1, 1)).unwrap(), common::tensor(&[0.], dtype));
+        let x = Var::from_tensor(&expected["x"].to_dtype(dtype).unwrap().unsqueeze(1).unwrap()).unwrap();
+        for activation in Activation::BETWEEN_LAYERS {
+            let layer = Dense::new(weight.clone(), bias.clone(), activation).unwrap();
+            let network = Mlp::new(vec![layer.clone()]).unwrap();
+            // Candle computes SiLU's gradient as σ·(1 - y) + y, which rounds numbers as large as y.
+            let tolerance = ulp * if activation == Activation::Silu { 10. } else { 2. };
+            for (what, y) in [("layer", layer.forward(&x)), ("network", network.forward(&x))] {
+                let y = y.unwrap();
+                let grads = y.backward().unwrap();
+                for (part, found) in [("y", &y), ("grad", grads.get(&x).unwrap())] {
+                    let of_pytorch = expected[&format!("{}|{part}", activation.name())].unsqueeze(1).unwrap();
+                    let difference = apart(found, &of_pytorch);
+                    let what = format!("{part} of a {what} in {dtype:?} with {activation:?}");
+                    assert!(difference <= tolerance, "{what} is off by {difference:e}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn activations_have_names() {
+    for activation in Activation::BETWEEN_LAYERS {
+        assert_eq!(activation.name().parse::<Activation>().unwrap(), activation);
+    }
+    let error = |name: &str| name.parse::<Activation>().unwrap_err().to_string();
+    assert_eq!(error("gleu"), "unknown activation 'gleu' (did you mean 'gelu'?); allowed: relu, tanh, gelu, silu");
+    assert!(error("identity").starts_with("unknown activation 'identity'"));
 }
 
 #[test]
@@ -120,10 +167,14 @@ fn losses_are_candles_where_those_are_finite() {
 
 /// Layers of these sizes with ReLU between them, and their variables.
 fn layers(sizes: &[usize], dtype: DType) -> (Vec<Dense>, Vec<Var>) {
+    layers_with(Activation::Relu, sizes, dtype)
+}
+
+fn layers_with(between: Activation, sizes: &[usize], dtype: DType) -> (Vec<Dense>, Vec<Var>) {
     let (mut layers, mut vars) = (vec![], vec![]);
     for (i, pair) in sizes.windows(2).enumerate() {
         let (w, b) = (var(i as u64, &[pair[1], pair[0]], dtype), var(9 + i as u64, &[pair[1]], dtype));
-        let activation = if i + 2 == sizes.len() { Activation::Identity } else { Activation::Relu };
+        let activation = if i + 2 == sizes.len() { Activation::Identity } else { between };
         layers.push(Dense::from_vars(&w, &b, activation).unwrap());
         vars.extend([w, b]);
     }
@@ -132,14 +183,15 @@ fn layers(sizes: &[usize], dtype: DType) -> (Vec<Dense>, Vec<Var>) {
 
 #[test]
 fn a_network_as_one_operation_is_its_layers() {
-    // In half precision it goes layer by layer.
+    // In half precision it goes layer by layer, and with GELU.
+    let cases = || [1, 3, 60, 128, 300].into_iter().flat_map(|n| [(n, Activation::Relu), (n, Activation::Gelu)]);
     for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-4), (DType::BF16, 0.)] {
         // The last has a layer large enough for Candle's product.
         for sizes in [&[2usize, 16, 16, 1] as &[_], &[3, 7, 5], &[1, 1, 1, 1], &[5, 33, 2], &[9, 4], &[8, 300, 130, 3]]
         {
-            for rows in [1, 3, 60, 128, 300] {
-                let what = format!("{dtype:?} {rows} rows, {sizes:?}");
-                let (layers, mut vars) = layers(sizes, dtype);
+            for (rows, between) in cases() {
+                let what = format!("{dtype:?} {rows} rows, {sizes:?} with {between:?}");
+                let (layers, mut vars) = layers_with(between, sizes, dtype);
                 let network = Mlp::new(layers.clone()).unwrap();
                 let one_by_one = layers.into_iter().fold(seq(), |network, layer| network.add(layer));
                 vars.push(var(20, &[rows, sizes[0]], dtype));
@@ -176,9 +228,12 @@ fn gradients_are_slopes() {
     let share = candle_nn::ops::sigmoid(&y).unwrap().detach();
     has_its_slope("mse", &[&x, &w, &b, &y], &|| mse(&dense.forward(&x)?, &y));
     has_its_slope("cross entropy", &[&x, &w, &b], &|| cross_entropy(&dense.forward(&x)?, &classes));
-    let (layers, vars) = layers(&[3, 6, 5, 4], DType::F64);
-    let network = Mlp::new(layers).unwrap();
-    has_its_slope("network", &vars.iter().chain([&x]).collect::<Vec<_>>(), &|| mse(&network.forward(&x)?, &y));
+    for between in ALL {
+        let (layers, vars) = layers_with(between, &[3, 6, 5, 4], DType::F64);
+        let network = Mlp::new(layers).unwrap();
+        let vars: Vec<_> = vars.iter().chain([&x]).collect();
+        has_its_slope(&format!("network with {between:?}"), &vars, &|| mse(&network.forward(&x)?, &y));
+    }
     has_its_slope("bce", &[&x, &w, &b], &|| bce_with_logits(&dense.forward(&x)?, &share));
 }
 

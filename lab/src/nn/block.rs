@@ -6,7 +6,7 @@
 
 use pulp::Simd;
 
-use super::dense::Activation;
+use super::activation::Fused;
 use super::simd::{Lane, Scalar};
 
 /// Rows that pass together: few enough for the first-level cache, and their sums are added to the rest as one, which
@@ -122,7 +122,7 @@ pub(super) trait Epilogue<S: Simd, R: Lane<S>> {
 /// `y = activation(sums + bias)`
 pub(super) struct Activate<'a, R> {
     pub(super) bias: &'a [R],
-    pub(super) activation: Activation,
+    pub(super) activation: Fused,
 }
 
 impl<S: Simd, R: Lane<S>> Epilogue<S, R> for Activate<'_, R> {
@@ -142,7 +142,7 @@ impl<S: Simd, R: Lane<S>> Epilogue<S, R> for Activate<'_, R> {
 /// Replaces results y of an activation by the gradient of its argument, where the sums are that of y, and adds it up for
 /// each feature, lane by lane; without totals it is not added up.
 pub(super) struct ActivationGrad<'a, V> {
-    pub(super) activation: Activation,
+    pub(super) activation: Fused,
     pub(super) totals: &'a mut [V],
 }
 
@@ -291,7 +291,7 @@ fn inner_tile<S: Simd, R: Lane<S>, const I: usize, const J: usize>(
 pub(super) fn add_activation_grad<S: Simd, R: Lane<S>>(
     simd: S,
     y: &[R],
-    activation: Activation,
+    activation: Fused,
     grad: &mut [R],
     totals: &mut [R::Vector],
 ) {
@@ -327,7 +327,7 @@ mod tests {
             let (mut x, mut y, mut z) = (vec![0.; k * ROWS], vec![f64::NAN; m * ROWS], vec![f64::NAN; m * ROWS]);
             to_block(a, k, &mut x);
             to_block(d, m, &mut z);
-            let activation = Activation::Relu;
+            let activation = Fused::Relu;
             product(simd, b, &x, n, &mut y, Activate { bias, activation });
             let mut c = vec![0.; n * m];
             from_block(&y, m, &mut c);

@@ -6,6 +6,7 @@ use candle_nn::Module;
 use pulp::Simd;
 use rayon::prelude::*;
 
+use super::activation::{Activation, Fused};
 use super::block::{ROWS, transpose};
 use super::by_rows;
 use super::product::{add_column_sums, add_transposed_product, narrow_product, product};
@@ -13,47 +14,11 @@ use super::simd::{Lane, Op, Scalar};
 use candle_optim::nn::cpu::{contents, contiguous, locked, shaped_as, widen_half};
 use candle_optim::on_floats;
 
-/// What a layer does to its sums.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    #[default]
-    Identity,
-    /// `max(x, 0)`.
-    Relu,
-}
-
-impl Activation {
-    #[inline(always)]
-    pub(super) fn of<R: Scalar>(self, x: R) -> R {
-        let zero = R::lit(0.);
-        if self == Self::Relu && x < zero { zero } else { x }
-    }
-
-    /// The same, lane by lane.
-    #[inline(always)]
-    pub(super) fn of_lanes<S: Simd, R: Lane<S>>(self, simd: S, x: R::Vector) -> R::Vector {
-        match self {
-            Self::Identity => x,
-            Self::Relu => R::larger(simd, R::splat(simd, R::lit(0.)), x),
-        }
-    }
-
-    /// The gradient of the argument from the result y and its gradient, lane by lane.
-    #[inline(always)]
-    pub(super) fn grad_of_lanes<S: Simd, R: Lane<S>>(self, simd: S, y: R::Vector, grad: R::Vector) -> R::Vector {
-        match self {
-            Self::Identity => grad,
-            Self::Relu => R::gated(simd, y, grad),
-        }
-    }
-}
-
 /// A fully connected layer: `activation(x·wᵀ + b)`.
 ///
 /// Takes inputs `[.., rows, inputs]` to `[.., rows, outputs]`. Used where [`candle_nn::Linear`] and an activation would be, of
 /// which it is the fused form: on the CPU, a small layer is one pass forward and one backward, on one thread, and a large
-/// one Candle's matrix product and a pass. Several small ones are faster as an [`Mlp`](super::Mlp). Other devices use
+/// one Candle's matrix product and a pass. Activations other than ReLU are operations of their own on the sums. Several small ones are faster as an [`Mlp`](super::Mlp). Other devices use
 /// Candle's operations. In half precision on the CPU, where Candle has no product for bf16, sums are in f32.
 #[derive(Clone, Debug)]
 pub struct Dense {
@@ -88,8 +53,8 @@ impl Dense {
     fn composed(&self, x: &Tensor) -> Result<Tensor> {
         let sums = x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
         match self.activation {
-            Activation::Identity => Ok(sums),
             Activation::Relu => sums.relu(),
+            other => other.rest(sums),
         }
     }
 }
@@ -109,14 +74,14 @@ impl Module for Dense {
         by_rows(x, |x| {
             if x.device().is_cpu() {
                 let (x, weight, bias) = (contiguous(x)?, contiguous(weight)?, contiguous(bias)?);
-                return x.apply_op3(&weight, &bias, Layer(*activation));
+                return activation.rest(x.apply_op3(&weight, &bias, Layer(activation.fused()))?);
             }
             self.composed(x)
         })
     }
 }
 
-struct Layer(Activation);
+struct Layer(Fused);
 
 impl CustomOp3 for Layer {
     fn name(&self) -> &'static str {
@@ -166,8 +131,8 @@ impl CustomOp3 for Layer {
             let (y_values, grad_values) = (y_values.values::<R>()?, grad_values.values()?);
             if is_large(rows, inputs * outputs) {
                 let grad = match self.0 {
-                    Activation::Identity => grad.clone(),
-                    Activation::Relu => {
+                    Fused::Identity => grad.clone(),
+                    Fused::Relu => {
                         let masked = y_values.par_iter().zip(grad_values).with_min_len(GRAIN);
                         shaped_as(&grad, masked.map(|(&y, &grad)| relu_grad(y, grad)).collect())?
                     }
@@ -198,7 +163,7 @@ impl CustomOp3 for Layer {
 const GRAIN: usize = 1 << 15;
 
 /// `y = activation(y + b)`, row by row.
-fn activate<R: Scalar>(y: &mut CpuStorage, b: &[R], activation: Activation) {
+fn activate<R: Scalar>(y: &mut CpuStorage, b: &[R], activation: Fused) {
     let Some(y) = R::slice_mut(y) else { return };
     y.par_chunks_mut(GRAIN.next_multiple_of(b.len().max(1))).for_each(|rows| {
         for row in rows.chunks_exact_mut(b.len()) {
@@ -241,7 +206,7 @@ struct Forward<'a, R> {
     x: &'a [R],
     w: &'a [R],
     b: &'a [R],
-    activation: Activation,
+    activation: Fused,
 }
 
 impl<R: Scalar> Op<R> for Forward<'_, R> {
@@ -271,7 +236,7 @@ struct Backward<'a, R> {
     y: &'a [R],
     grad: &'a [R],
     outputs: usize,
-    activation: Activation,
+    activation: Fused,
     needs_x: bool,
 }
 
@@ -288,7 +253,7 @@ impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
         let zeros = |n: usize| vec![R::lit(0.); n];
         let mut x_grad = zeros(if needs_x { x.len() } else { 0 });
         let (mut w_grad, mut b_grad) = (zeros(w.len()), zeros(outputs));
-        let mut masked = zeros(if activation == Activation::Relu { ROWS * outputs } else { 0 });
+        let mut masked = zeros(if activation == Fused::Relu { ROWS * outputs } else { 0 });
         // Transposed where lanes are filled better so.
         let across = outputs > inputs;
 
@@ -299,8 +264,8 @@ impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
             };
             let (x, y, grad) = (of(x, inputs), of(y, outputs), of(grad, outputs));
             let grad = match activation {
-                Activation::Identity => grad,
-                Activation::Relu => {
+                Fused::Identity => grad,
+                Fused::Relu => {
                     for ((masked, &y), &grad) in masked.iter_mut().zip(y).zip(grad) {
                         *masked = relu_grad(y, grad);
                     }
@@ -315,7 +280,7 @@ impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
             }
             if needs_x {
                 let x_grad = &mut x_grad[from * inputs..][..x.len()];
-                product(simd, grad, w, None, outputs, inputs, Activation::Identity, x_grad);
+                product(simd, grad, w, None, outputs, inputs, Fused::Identity, x_grad);
             }
         }
         let w_grad = if across { transpose(&w_grad, outputs) } else { w_grad };
@@ -344,7 +309,7 @@ mod tests {
     #[test]
     fn the_form_for_other_devices_is_the_same_layer() -> Result<()> {
         let normal = |shape: &[usize]| Var::randn(0f64, 1., shape, &Device::Cpu);
-        for activation in [Activation::Identity, Activation::Relu] {
+        for activation in [&[Activation::Identity] as &[_], &Activation::BETWEEN_LAYERS].concat() {
             let (x, w, b) = (normal(&[9, 3])?, normal(&[5, 3])?, normal(&[5])?);
             let layer = Dense::from_vars(&w, &b, activation)?;
             assert_same(&layer.forward(&x)?.sqr()?, &layer.composed(&x)?.sqr()?, &[&x, &w, &b])?;

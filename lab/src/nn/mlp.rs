@@ -8,6 +8,7 @@ use candle_core::{CpuStorage, CustomOp3, DType, Error, Layout, Result, Shape, Te
 use candle_nn::Module;
 use pulp::Simd;
 
+use super::activation::Fused;
 use super::block::{
     Activate, ActivationGrad, ROWS, add_activation_grad, add_inner_products, from_block, product, to_block,
     transpose_to,
@@ -15,14 +16,14 @@ use super::block::{
 use super::dense::is_large;
 use super::scratch::{Pieces, Scratch};
 use super::simd::{Lane, Op, Scalar};
-use super::{Activation, Dense, by_rows};
+use super::{Dense, by_rows};
 use candle_optim::nn::cpu::{contents, contiguous, locked, shaped_as};
 use candle_optim::on_floats;
 
 /// A multi-layer perceptron: fully connected layers, each of the results of the one before.
 ///
 /// Takes inputs `[.., rows, inputs]` of the first layer to `[.., rows, outputs]` of the last, as a [`candle_nn::Sequential`] of
-/// the layers does. On the CPU and with small layers it is one operation, which takes some rows at a time through all
+/// the layers does. On the CPU, with small layers and no activation but ReLU, it is one operation, which takes some rows at a time through all
 /// layers while they stay in the first-level cache. The backward pass computes the results between the layers again, which
 /// costs about as much as to write and read them. Each thread retains at most 1 MiB of memory for them, for each type of
 /// numbers.
@@ -74,15 +75,15 @@ impl Mlp {
         })
     }
 
-    /// Whether the layers are small enough for one pass: weights that the first-level cache holds, and not so many rows
-    /// that several threads are faster.
+    /// Whether one pass takes the layers: their activations are fused, the first-level cache holds their weights, and the
+    /// rows are not so many that several threads are faster.
     fn is_one_pass(&self, x: &Tensor) -> Result<bool> {
         let (rows, floats) = (x.dim(0)?, matches!(x.dtype(), DType::F32 | DType::F64));
         let small = |layer: &Dense| {
             let weights = layer.weight.elem_count();
             weights < 1 << 14 && !is_large(rows, weights)
         };
-        Ok(x.device().is_cpu() && floats && self.layers.iter().all(small))
+        Ok(x.device().is_cpu() && floats && self.layers.iter().all(|layer| layer.activation.is_fused() && small(layer)))
     }
 }
 
@@ -154,7 +155,7 @@ impl CustomOp3 for Append {
 struct Size {
     inputs: usize,
     outputs: usize,
-    activation: Activation,
+    activation: Fused,
 }
 
 #[derive(Clone, Debug)]
@@ -164,7 +165,7 @@ impl Layers {
     fn of(layers: &[Dense]) -> Result<Self> {
         let size = |layer: &Dense| {
             let (outputs, inputs) = layer.weight.dims2()?;
-            Ok(Size { inputs, outputs, activation: layer.activation })
+            Ok(Size { inputs, outputs, activation: layer.activation.fused() })
         };
         layers.iter().map(size).collect::<Result<_>>().map(Self)
     }
@@ -256,7 +257,7 @@ struct Layer<'a, R> {
     weight: &'a [R],
     transposed: &'a [R],
     bias: &'a [R],
-    activation: Activation,
+    activation: Fused,
 }
 
 impl<'a, R: Scalar> Network<'a, R> {
@@ -374,7 +375,7 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
         let mut x_grad = zeros(if needs_x { network.x.len() } else { 0 });
         // The gradient of a last layer without activation does not depend on its results.
         let needed = match layers.split_last() {
-            Some((last, before)) if last.activation == Activation::Identity => before,
+            Some((last, before)) if last.activation == Fused::Identity => before,
             _ => &layers,
         };
         // Lane by lane.
@@ -400,7 +401,7 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
                     let activation = layers[i - 1].activation;
                     product(simd, layer.weight, of_y, rows, x, ActivationGrad { activation, totals });
                 } else if needs_x {
-                    let epilogue = ActivationGrad { activation: Activation::Identity, totals: &mut [] };
+                    let epilogue = ActivationGrad { activation: Fused::Identity, totals: &mut [] };
                     product(simd, layer.weight, of_y, rows, x, epilogue);
                 }
                 of_y = x;

@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `mlp` | several layers as one operation |
 //! | `dense` | one layer, and the operation of a large one |
+//! | `activation` | what a layer does to its sums |
 //! | `block` | rows on their way through several small layers |
 //! | `product` | the products of one small layer |
 //! | `simd` | vectors of the processor's width |
 //! | `scratch` | memory that an operation needs until it ends |
 
+mod activation;
 mod block;
 mod dense;
 mod mlp;
@@ -16,7 +18,8 @@ mod product;
 mod scratch;
 mod simd;
 
-pub use dense::{Activation, Dense};
+pub use activation::Activation;
+pub use dense::Dense;
 pub use mlp::Mlp;
 
 use candle_core::{Error, Result, Tensor};

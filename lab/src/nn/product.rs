@@ -4,7 +4,7 @@
 
 use pulp::Simd;
 
-use super::Activation;
+use super::activation::Fused;
 use super::simd::Lane;
 
 /// Rows computed together, each in a register: enough to hide the latency of a multiply-add.
@@ -20,7 +20,7 @@ pub(super) fn product<S: Simd, R: Lane<S>>(
     bias: Option<&[R]>,
     k: usize,
     m: usize,
-    activation: Activation,
+    activation: Fused,
     c: &mut [R],
 ) {
     // One product a number takes less time than setting up a tile.
@@ -111,7 +111,7 @@ pub(super) fn narrow_product<S: Simd, R: Lane<S>>(
     b: &[R],
     bias: &[R],
     k: usize,
-    activation: Activation,
+    activation: Fused,
     c: &mut [R],
 ) {
     for (c, a) in c.chunks_exact_mut(bias.len()).zip(a.chunks_exact(k)) {
@@ -225,8 +225,8 @@ mod tests {
             let n = a.len() / k;
             let mut results = [vec![0.; n * m], vec![0.; n * m], vec![0.; k * m], vec![0.; m]];
             let [c, narrow, t, s] = &mut results;
-            product(simd, a, b, Some(bias), k, m, Activation::Relu, c);
-            narrow_product(simd, a, &transpose(b, m), bias, k, Activation::Relu, narrow);
+            product(simd, a, b, Some(bias), k, m, Fused::Relu, c);
+            narrow_product(simd, a, &transpose(b, m), bias, k, Fused::Relu, narrow);
             add_transposed_product(simd, a, d, k, m, t);
             add_column_sums(simd, d, s);
             results
