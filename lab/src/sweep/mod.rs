@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `seeds` | the seeds of all runs, from the experiment's seed |
 //! | `runs` | the table of all runs, `runs.csv` |
+//! | `statistics` | every number that is computed from it |
 
 pub mod runs;
 pub mod seeds;
+pub mod statistics;
