@@ -7,9 +7,11 @@ use candle_core::{DType, Device};
 use candle_optim::{Error, Spec};
 use clap::{Args, Parser, Subcommand};
 
-use super::data::{Circles, Columns, Features};
+use super::data::{Columns, Features, Points};
 use super::minimize::Function;
+use super::nn::Activation;
 use super::optimizer::parse;
+use super::sweep::{MergeArgs, RunArgs, SweepArgs};
 use super::unknown;
 
 /// Optimizers for Candle, compared.
@@ -34,6 +36,12 @@ pub enum Command {
     Train(TrainArgs),
     /// Minimize a test function with the optimizers you name
     Minimize(MinimizeArgs),
+    /// Compare optimizers, each tuned with the same budget
+    Sweep(SweepArgs),
+    /// Compare what an experiment's file says
+    Run(RunArgs),
+    /// End a comparison whose shares ran as tasks
+    Merge(MergeArgs),
     /// Measure how fast each optimizer steps on this machine
     Bench(BenchArgs),
     /// Print the CUDA kernel of an optimizer
@@ -71,21 +79,30 @@ pub struct TrainArgs {
     /// Seed of the data, the split, the weights and the batches: the same as in scikit-learn and PyTorch
     #[arg(long, value_name = "N", default_value = "42", value_parser = seed, allow_hyphen_values = true)]
     pub seed: u32,
-    /// Points on the circles
+    /// What is trained: circles, moons, blobs or spirals
+    #[arg(long, value_name = "NAME", default_value = "circles", value_parser = points)]
+    pub problem: Points,
+    /// Points that are drawn
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count::<4, 10_000_000>, allow_hyphen_values = true)]
     pub samples: usize,
-    /// Standard deviation of the noise on the circles
-    #[arg(long, default_value = "0.03", value_parser = non_negative, allow_hyphen_values = true)]
-    pub noise: f64,
-    /// Radius of the inner circle, where the outer one's is 1
-    #[arg(long, default_value = "0.8", value_parser = radius, allow_hyphen_values = true)]
-    pub factor: f64,
+    /// Standard deviation of their noise; without it, 0.03, of moons 0.1, of blobs 1
+    #[arg(long, value_parser = non_negative, allow_hyphen_values = true)]
+    pub noise: Option<f64>,
+    /// Radius of the inner circle, where the outer one's is 1; without it, 0.8
+    #[arg(long, value_parser = radius, allow_hyphen_values = true)]
+    pub factor: Option<f64>,
+    /// Centers of the blobs; without it, 3
+    #[arg(long, value_name = "N", value_parser = count::<2, 1000>, allow_hyphen_values = true)]
+    pub centers: Option<usize>,
     /// Share of the rows that are set aside for testing
     #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = share, allow_hyphen_values = true)]
     pub test_size: f64,
     /// Widths of the hidden layers
     #[arg(long, value_name = "N,N,...", default_value = "16,16", value_parser = width, value_delimiter = ',', allow_hyphen_values = true)]
     pub hidden: Vec<usize>,
+    /// What follows each hidden layer: relu, tanh, gelu or silu
+    #[arg(long, value_name = "NAME", default_value = "relu")]
+    pub activation: Activation,
     /// Number type of the weights and the data: f32, f64, bf16 or f16
     #[arg(long, default_value = "f32")]
     pub dtype: Precision,
@@ -96,7 +113,7 @@ pub struct TrainArgs {
     #[arg(long, default_value = "cpu")]
     pub device: DeviceName,
     /// A CSV file instead of the circles: columns of numbers, and one of classes
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["samples", "noise", "factor"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["problem", "samples", "noise", "factor", "centers"])]
     pub data: Option<PathBuf>,
     /// The column of classes in the file
     #[arg(long, value_name = "COLUMN", default_value = "target", requires = "data")]
@@ -113,9 +130,13 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// How the circles are to be drawn.
-    pub fn circles(&self) -> Circles {
-        Circles { samples: self.samples, noise: self.noise, factor: self.factor }
+    /// The points to draw.
+    ///
+    /// # Errors
+    /// An option of other points.
+    pub fn points(&self) -> anyhow::Result<Points> {
+        let given = Points { samples: self.samples, noise: self.noise.unwrap_or(self.problem.noise), ..self.problem };
+        given.shaped(self.factor, self.centers)
     }
 
     /// Which columns of the file are to be what.
@@ -316,33 +337,37 @@ fn number(text: &str, fits: impl Fn(f64) -> bool, allowed: &str) -> Result<f64, 
     text.parse().ok().filter(|x: &f64| x.is_finite() && fits(*x)).ok_or_else(|| format!("it must be {allowed}"))
 }
 
-fn finite(text: &str) -> Result<f64, String> {
+pub(super) fn finite(text: &str) -> Result<f64, String> {
     number(text, |_| true, "a finite number")
 }
 
-fn non_negative(text: &str) -> Result<f64, String> {
+pub(super) fn non_negative(text: &str) -> Result<f64, String> {
     number(text, |x| x >= 0., "a finite number of at least 0")
 }
 
-fn radius(text: &str) -> Result<f64, String> {
+pub(super) fn radius(text: &str) -> Result<f64, String> {
     number(text, |x| (0. ..1.).contains(&x), "a number from 0 up to, but not including, 1")
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     number(text, |x| 0. < x && x < 1., "a number between 0 and 1, both excluded")
 }
 
-fn count<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
+pub(super) fn count<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
         .filter(|n| (MIN..=MAX).contains(n))
         .ok_or_else(|| format!("it must be a whole number from {MIN} to {MAX}"))
 }
 
-fn width(text: &str) -> Result<usize, String> {
+fn points(name: &str) -> Result<Points, Error> {
+    Points::named(name).ok_or_else(|| unknown("problem", name, Points::NAMES))
+}
+
+pub(super) fn width(text: &str) -> Result<usize, String> {
     count::<1, 65_536>(text)
 }
 
-fn seed(text: &str) -> Result<u32, String> {
+pub(super) fn seed(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("it must be a whole number from 0 to {}", u32::MAX))
 }

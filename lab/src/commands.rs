@@ -6,12 +6,12 @@ use std::io::Write;
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Var};
 use candle_optim::Spec;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::bench::{self, Workload};
 use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, defaults, with_lr};
-use super::data::{Circles, Dataset, Division, Points};
+use super::data::{Circles, Dataset, Division};
 use super::folder::Contents;
 use super::memory::Needs;
 use super::minimize::{self, minimize};
@@ -19,9 +19,10 @@ use super::nn::Activation;
 use super::optimizer::{Stepper, Storage, parse, state_bytes};
 use super::output::{Output, Results};
 use super::plot::Figure;
+use super::tables::progress_bar;
 use super::train::{self, Settings, train};
 use super::twins::{registry, twin};
-use super::{list, parity, summary, tables, threads};
+use super::{list, parity, summary, sweep, tables, threads};
 
 /// Runs what the command line asks for.
 ///
@@ -46,6 +47,9 @@ pub fn run(cli: Cli) -> Result<()> {
             let output = args.output.clone();
             perform(&[&Minimization::new(args)?], &output)
         }
+        Some(Command::Sweep(args)) => sweep::sweep(&args),
+        Some(Command::Run(args)) => sweep::run(&args),
+        Some(Command::Merge(args)) => sweep::merge(args),
         Some(Command::Bench(args)) => run_bench(&args),
         Some(Command::Kernel(args)) => {
             let state_dtype = args.state_dtype.map(|dtype| dtype.0);
@@ -84,7 +88,7 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
         needed = needed.max(bench::bytes_needed(spec, &workload)?);
     }
     Needs::default().of(format!("--parameters {}", args.parameters), needed).check()?;
-    let progress = progress_bar(specs.len() as u64, false);
+    let progress = progress_bar(PROGRESS, specs.len() as u64, false);
     let mut measurements = vec![];
     for spec in &specs {
         progress.set_message(spec.text().to_owned());
@@ -122,7 +126,7 @@ trait Experiment {
 /// What came out of an experiment.
 struct Findings {
     /// Contents of the files, in the order of [`Experiment::files`].
-    contents: Vec<Contents>,
+    contents: Vec<Box<Contents<'static>>>,
     /// The section of the summary.
     section: &'static str,
     /// What stands in it.
@@ -136,7 +140,7 @@ fn perform(experiments: &[&dyn Experiment], args: &OutputArgs) -> Result<()> {
     let output = Output::open(&args.out, &names)?;
     experiments.iter().try_for_each(|experiment| experiment.needs().check())?;
 
-    let progress = progress_bar(experiments.iter().map(|experiment| experiment.length()).sum(), args.quiet);
+    let progress = progress_bar(PROGRESS, experiments.iter().map(|experiment| experiment.length()).sum(), args.quiet);
     let (mut results, mut reports) = (vec![], vec![]);
     for experiment in experiments {
         let Findings { contents, section, summary, report } = experiment.run(&progress)?;
@@ -159,18 +163,6 @@ fn perform(experiments: &[&dyn Experiment], args: &OutputArgs) -> Result<()> {
 /// A CSV file; its header is written as a record.
 fn csv_writer<W: Write>(out: W) -> csv::Writer<W> {
     csv::WriterBuilder::new().has_headers(false).from_writer(out)
-}
-
-/// A progress bar, drawn only where standard error is a terminal.
-fn progress_bar(length: u64, quiet: bool) -> ProgressBar {
-    if quiet {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(length);
-    if let Ok(style) = ProgressStyle::with_template("{msg:40} {bar:40} {percent:>3} %  {eta} left") {
-        bar.set_style(style);
-    }
-    bar
 }
 
 fn check_distinct(specs: &[Spec]) -> Result<()> {
@@ -232,7 +224,7 @@ impl Training {
             Some(path) => Dataset::table(path, &args.columns(), args.test_size, args.seed, dtype)?,
             None => {
                 let division = Division::in_two(args.test_size, args.seed);
-                Dataset::drawn(&Points::Circles(args.circles()), &division, dtype)?
+                Dataset::drawn(&args.points()?, &division, dtype)?
             }
         };
         let settings = Settings {
@@ -240,7 +232,7 @@ impl Training {
             batch_size: args.batch_size,
             seed: args.seed,
             hidden: args.hidden.clone(),
-            activation: Activation::Relu,
+            activation: args.activation,
             dtype: args.dtype.0,
             stochastic_rounding: args.stochastic_rounding,
             device: args.device.open()?,
@@ -252,7 +244,8 @@ impl Training {
     /// Whether PyTorch's reference is of this problem.
     fn is_the_chapters(&self) -> bool {
         self.args.data.is_none()
-            && self.args.circles() == Circles::default()
+            && self.args.points().is_ok_and(|points| points == Circles::default().into())
+            && self.settings.activation == Activation::Relu
             && self.args.test_size == 0.3
             && self.settings.hidden == [16, 16]
             && self.settings.batch_size == 0
@@ -262,7 +255,7 @@ impl Training {
     fn title(&self) -> String {
         let data = match &self.args.data {
             Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            None => "circles".into(),
+            None => self.args.problem.name().into(),
         };
         let network = train::sizes(&self.dataset, &self.settings.hidden);
         let network = network.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
@@ -316,7 +309,7 @@ impl Experiment for Training {
         }
         let (png, svg) = (figure.png()?, figure.svg()?);
         let summary = summary::training(&self.args, &self.dataset, &self.specs, &runs, &pairs);
-        let losses: Contents = Box::new(move |out| {
+        let losses: Box<Contents> = Box::new(move |out| {
             let mut losses = csv_writer(out);
             losses.write_record(LOSSES)?;
             for run in &runs {
@@ -336,7 +329,7 @@ impl Experiment for Training {
 }
 
 /// The contents of a file that is in memory.
-fn whole(bytes: Vec<u8>) -> Contents {
+fn whole(bytes: Vec<u8>) -> Box<Contents<'static>> {
     Box::new(move |out| Ok(out.write_all(&bytes)?))
 }
 
@@ -350,6 +343,8 @@ fn data_option(args: &TrainArgs) -> String {
 
 /// While circles are drawn and split: the point and its class three times, and its number in two lists.
 const BYTES_OF_A_POINT: f64 = 3. * 24. + 2. * 8.;
+
+const PROGRESS: &str = "{msg:40} {bar:40} {percent:>3} %  {eta} left";
 
 const LOSSES: [&str; 7] = ["optimizer", "seed", "epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
 
@@ -402,7 +397,7 @@ impl Experiment for Minimization {
         let report = format!("{} = {}\n{}\n", function.name, function.formula, tables::paths(&paths));
         let summary = summary::minimization(&self.args, &self.start, &self.specs, &paths);
         let coordinates = self.start.len();
-        let points: Contents = Box::new(move |out| {
+        let points: Box<Contents> = Box::new(move |out| {
             let mut points = csv_writer(out);
             let coordinates = (0..coordinates).map(|i| format!("x{i}"));
             let header = ["optimizer".into(), "step".into()].into_iter().chain(coordinates).chain(["value".into()]);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use crc32fast::Hasher;
 use serde::{Deserialize, Serialize};
 use tempfile::{Builder, NamedTempFile, TempPath, tempfile_in};
@@ -17,7 +17,7 @@ const TEMPORARY: &str = ".candle-optim-";
 const LOCK: &str = ".candle-optim.lock";
 
 /// Writes a file.
-pub type Contents = Box<dyn Fn(&mut dyn Write) -> Result<()>>;
+pub type Contents<'a> = dyn Fn(&mut dyn Write) -> Result<()> + 'a;
 
 /// A file, as the summary names it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -171,6 +171,18 @@ pub struct Staged {
 }
 
 impl Staged {
+    /// Gives it its name, unless that is taken. Says whether it was free.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn persist_new(self) -> Result<bool> {
+        match self.file.persist_noclobber(&self.path).map_err(|error| error.error) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error).with_context(|| format!("cannot write '{}'", self.path.display())),
+        }
+    }
+
     /// Gives it its name.
     ///
     /// # Errors

@@ -34,11 +34,14 @@ impl Network {
         Ok(Self { layers: Mlp::new(layers)?, vars })
     }
 
-    /// Weight and bias of each layer, from the first to the last, named as in `nn.Sequential`, where each activation has a
-    /// number of its own.
+    /// Weight and bias of each layer, from the first to the last.
     pub fn named_vars(&self) -> Vec<(String, Var)> {
-        let name = |i: usize| format!("{}.{}", i / 2 * 2, ["weight", "bias"][i % 2]);
-        self.vars.iter().enumerate().map(|(i, var)| (name(i), var.clone())).collect()
+        self.vars.iter().enumerate().map(|(i, var)| (Self::name(i), var.clone())).collect()
+    }
+
+    /// The name of a variable as in `nn.Sequential`, where each activation has a number of its own.
+    pub fn name(i: usize) -> String {
+        format!("{}.{}", i / 2 * 2, ["weight", "bias"][i % 2])
     }
 
     /// Logits for evaluation, through which no gradient passes.

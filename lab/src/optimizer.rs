@@ -26,6 +26,19 @@ pub fn state_bytes(spec: &Spec, dims: &[usize], dtype: DType, state_dtype: Optio
     }
 }
 
+/// Bytes of state of all these variables. Those that the optimizer does not accept have that of another.
+///
+/// # Errors
+/// It accepts none of the variables.
+pub fn total_state_bytes(spec: &Spec, vars: Vec<(String, Var)>) -> Result<f64, Error> {
+    let dims = |var: &Var| (var.dims().to_vec(), var.dtype());
+    let candles: f64 = vars.iter().map(|(_, var)| state_bytes(spec, var.dims(), var.dtype(), None)).sum();
+    let Stepper::Ours(optim) = Stepper::new(spec, vars, Storage::default())? else { return Ok(candles) };
+    let slots = optim.groups().iter().flat_map(|group| group.slots().iter().map(move |slot| (group, dims(&slot.var))));
+    let state = slots.flat_map(|(group, (dims, dtype))| group.method().state(&dims, dtype, None));
+    Ok(state.map(|(_, dtype, dims)| dtype.size_in_bytes() as f64 * dims.iter().product::<usize>() as f64).sum())
+}
+
 /// How an optimizer stores numbers; the default is the library's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Storage {

@@ -25,7 +25,7 @@ pub struct Results {
     /// What stands in it, beside the files.
     pub summary: Map<String, Value>,
     /// The files, by name.
-    pub files: Vec<(&'static str, Contents)>,
+    pub files: Vec<(&'static str, Box<Contents<'static>>)>,
 }
 
 /// A folder for the results of runs, with a summary.
@@ -90,7 +90,6 @@ impl Output {
 
     fn stage_summary(&self, summary: &Summary) -> Result<Staged> {
         let text = summary.text()?;
-        let contents: Contents = Box::new(move |out| Ok(out.write_all(text.as_bytes())?));
-        Ok(self.folder.stage(SUMMARY, &contents)?.0)
+        Ok(self.folder.stage(SUMMARY, &|out| Ok(out.write_all(text.as_bytes())?))?.0)
     }
 }

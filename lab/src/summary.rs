@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::cli::{MinimizeArgs, TrainArgs};
-use super::data::Dataset;
+use super::data::{Dataset, Shape};
 use super::folder::{self, Entry};
 use super::minimize;
 use super::parity::Pair;
@@ -154,7 +154,7 @@ pub fn training(
             "columns": dataset.columns,
             "notes": dataset.notes,
         }),
-        None => json!({ "circles": { "samples": args.samples, "noise": args.noise, "factor": args.factor } }),
+        None => points(args),
     };
     section(
         json!({
@@ -165,6 +165,7 @@ pub fn training(
             "test_rows": dataset.test.y.len(),
             "test_size": args.test_size,
             "hidden": args.hidden,
+            "activation": args.activation.name(),
             "epochs": args.epochs,
             "batch_size": args.batch_size,
             "seed": args.seed,
@@ -175,6 +176,19 @@ pub fn training(
         }),
         [("optimizers", json!(optimizers)), ("parity", json!(parity))],
     )
+}
+
+fn points(args: &TrainArgs) -> Value {
+    let Ok(points) = args.points() else { return Value::Null };
+    let mut keys = Map::new();
+    keys.insert("samples".into(), json!(points.samples));
+    keys.insert("noise".into(), json!(points.noise));
+    match points.shape {
+        Shape::Circles(factor) => drop(keys.insert("factor".into(), json!(factor))),
+        Shape::Blobs(centers) => drop(keys.insert("centers".into(), json!(centers))),
+        Shape::Moons | Shape::Spirals => {}
+    }
+    json!({ points.name(): keys })
 }
 
 /// What stands in the section of a minimization.

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use anyhow::{Context, Result};
 use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
 use comfy_table::{CellAlignment, Table};
+use indicatif::{ProgressBar, ProgressStyle};
 
 use super::bench::Measurement;
 use super::minimize::Path;
@@ -13,7 +14,7 @@ use super::parity::Pair;
 use super::train::{Epoch, Run};
 
 /// A table with its header; the first column is text, the others are numbers.
-fn table(header: &[&str]) -> Table {
+pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(if std::io::stdout().is_terminal() { UTF8_FULL_CONDENSED } else { NOTHING }).set_header(header);
     for column in table.column_iter_mut().skip(1) {
@@ -24,7 +25,7 @@ fn table(header: &[&str]) -> Table {
 
 /// Numbers of a column, to `digits` significant digits or more: all with as many decimals, or all in scientific notation
 /// where they would be long. None is rounded to zero.
-fn column(numbers: &[f64], digits: usize) -> Vec<String> {
+pub fn column(numbers: &[f64], digits: usize) -> Vec<String> {
     const MORE: i32 = 3;
     const LONGEST: i32 = 9;
     let digits = digits.max(1);
@@ -54,13 +55,13 @@ fn column(numbers: &[f64], digits: usize) -> Vec<String> {
 }
 
 /// A column of what `number` gives for each item, with a unit.
-fn column_of<T>(items: &[T], digits: usize, unit: &str, number: impl Fn(&T) -> f64) -> Vec<String> {
+pub fn column_of<T>(items: &[T], digits: usize, unit: &str, number: impl Fn(&T) -> f64) -> Vec<String> {
     let numbers: Vec<f64> = items.iter().map(number).collect();
     column(&numbers, digits).into_iter().map(|cell| cell + unit).collect()
 }
 
 /// Adds the rows whose cells are those of `columns`.
-fn add_columns<const N: usize>(table: &mut Table, columns: [Vec<String>; N]) {
+pub fn add_columns<const N: usize>(table: &mut Table, columns: [Vec<String>; N]) {
     let mut columns = columns.map(Vec::into_iter);
     loop {
         let row: Vec<String> = columns.iter_mut().filter_map(Iterator::next).collect();
@@ -148,6 +149,18 @@ pub fn paths(paths: &[Path]) -> impl Display {
         table.add_row([step.to_string()].into_iter().chain(columns.iter().map(|column| column[row].clone())));
     }
     table
+}
+
+/// A progress bar, drawn only where standard error is a terminal.
+pub fn progress_bar(template: &str, length: u64, quiet: bool) -> ProgressBar {
+    if quiet {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(length);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// Prints to standard output; a reader that has gone away is no error.

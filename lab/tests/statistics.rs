@@ -1,8 +1,11 @@
-//! Every statistic of an experiment, against the numbers of the Python reference (`fixtures/statistics/make.py`).
+//! Every statistic of an experiment, against the numbers of the Python reference (`tests/fixtures/statistics/make.py`).
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use candle_optim_lab::sweep::runs::{Outcome, Phase, Run, Runs};
@@ -28,7 +31,7 @@ const EXAMPLES: [&str; 11] = [
 ];
 
 fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/statistics")
+    common::path("tests/fixtures/statistics")
 }
 
 fn runs(name: &str) -> Runs {

@@ -86,42 +86,98 @@ pub struct Circles {
 
 /// Points in a plane that are drawn from a seed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Points {
-    /// Two circles.
-    Circles(Circles),
+pub struct Points {
+    /// Where they lie.
+    pub shape: Shape,
+    /// How many.
+    pub samples: usize,
+    /// Standard deviation of the noise on each coordinate.
+    pub noise: f64,
+}
+
+/// Where points lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shape {
+    /// On two circles; the radius of the inner one, where the outer one's is 1.
+    Circles(f64),
+    /// On two half circles that reach into each other.
+    Moons,
+    /// Around so many centers.
+    Blobs(usize),
+    /// On two spirals.
+    Spirals,
+}
+
+impl From<Circles> for Points {
+    fn from(Circles { samples, noise, factor }: Circles) -> Self {
+        Self { shape: Shape::Circles(factor), samples, noise }
+    }
 }
 
 impl Points {
     /// Their names.
-    pub const NAMES: [&str; 1] = ["circles"];
+    pub const NAMES: [&str; 4] = ["circles", "moons", "blobs", "spirals"];
 
-    /// Points in all.
-    pub fn samples(&self) -> usize {
-        match self {
-            Self::Circles(circles) => circles.samples,
+    /// The points of this name, as many and as noisy as is usual.
+    pub fn named(name: &str) -> Option<Self> {
+        let samples = Circles::default().samples;
+        let (shape, noise) = match name {
+            "circles" => return Some(Circles::default().into()),
+            "moons" => (Shape::Moons, 0.1),
+            "blobs" => (Shape::Blobs(3), 1.),
+            "spirals" => (Shape::Spirals, 0.03),
+            _ => return None,
+        };
+        Some(Self { shape, samples, noise })
+    }
+
+    /// The name of where they lie.
+    pub fn name(&self) -> &'static str {
+        match self.shape {
+            Shape::Circles(_) => "circles",
+            Shape::Moons => "moons",
+            Shape::Blobs(_) => "blobs",
+            Shape::Spirals => "spirals",
         }
+    }
+
+    /// The same with another radius or other centers.
+    ///
+    /// # Errors
+    /// A number that these points do not have.
+    pub fn shaped(mut self, factor: Option<f64>, centers: Option<usize>) -> Result<Self> {
+        match &mut self.shape {
+            Shape::Circles(known) => *known = factor.unwrap_or(*known),
+            _ => ensure!(factor.is_none(), "--factor is for circles, and the problem is {}", self.name()),
+        }
+        match &mut self.shape {
+            Shape::Blobs(known) => *known = centers.unwrap_or(*known),
+            _ => ensure!(centers.is_none(), "--centers is for blobs, and the problem is {}", self.name()),
+        }
+        Ok(self)
     }
 
     /// How many classes they have.
     pub fn classes(&self) -> usize {
-        2
-    }
-
-    /// Standard deviation of the noise on each coordinate.
-    fn noise(&self) -> f64 {
-        match self {
-            Self::Circles(circles) => circles.noise,
-        }
+        if let Shape::Blobs(centers) = self.shape { centers } else { 2 }
     }
 
     /// The points of a seed.
     fn table(&self, seed: u32) -> Table {
-        let (points, y) = match *self {
-            Self::Circles(Circles { samples, noise, factor }) => make_circles(samples, noise, factor, seed),
+        let Self { shape, samples, noise } = *self;
+        let (points, y) = match shape {
+            Shape::Circles(factor) => make_circles(samples, noise, factor, seed),
+            Shape::Moons => make_moons(samples, noise, seed),
+            Shape::Blobs(centers) => make_blobs(samples, centers, noise, seed),
+            Shape::Spirals => make_spirals(samples, noise, seed),
+        };
+        let classes = match shape {
+            Shape::Circles(_) => vec!["outer".into(), "inner".into()],
+            _ => (0..self.classes()).map(|class| class.to_string()).collect(),
         };
         Table {
             columns: vec!["x0".into(), "x1".into()],
-            classes: vec!["outer".into(), "inner".into()],
+            classes,
             rows: Rows { x: points.into_flattened(), y },
             lines: vec![],
             notes: vec![],
@@ -143,7 +199,7 @@ impl Dataset {
     pub fn drawn(points: &Points, division: &Division, dtype: DType) -> Result<Self> {
         let dataset = Self::divided(&points.table(division.test.1), division)?.0;
         if let Some(TooFar { value, limit, .. }) = dataset.too_far(dtype) {
-            let (noise, dtype) = (points.noise(), dtype.as_str());
+            let (noise, dtype) = (points.noise, dtype.as_str());
             bail!("--noise {noise:?} makes a coordinate of {value:.1e}; {dtype} allows {limit:.1e}")
         }
         Ok(dataset)
@@ -154,7 +210,7 @@ impl Dataset {
     /// # Errors
     /// Too few points to split.
     pub fn circles(circles: &Circles, test_size: f64, seed: u32) -> Result<Self> {
-        Self::drawn(&Points::Circles(*circles), &Division::in_two(test_size, seed), DType::F64)
+        Self::drawn(&(*circles).into(), &Division::in_two(test_size, seed), DType::F64)
     }
 
     /// The table in a CSV file, its columns standardized by the mean and the standard deviation of the training rows.

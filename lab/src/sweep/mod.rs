@@ -1,11 +1,113 @@
-//! The fair comparison: many settings of each optimizer on many seeds, and what follows from their runs.
+//! The comparison of optimizers: all are tuned with the same budget on the same seeds, and the best setting of each is
+//! confirmed on seeds that tuning never saw.
 //!
 //! | module | what |
 //! |---|---|
-//! | `seeds` | the seeds of all runs, from the experiment's seed |
-//! | `runs` | the table of all runs, `runs.csv` |
-//! | `statistics` | every number that is computed from it |
+//! | `experiment` | what is compared: a file in TOML |
+//! | `problem` | what is trained on a seed |
+//! | `space` | the settings that are tried |
+//! | `seeds` | the seeds of all runs |
+//! | `plan` | the runs |
+//! | `training` | one run |
+//! | `work` | the runs that are missing, a training per core |
+//! | `journal` | the runs that are over |
+//! | `runs` | their table |
+//! | `statistics` | what follows from it |
+//! | `files` | the files of a comparison that is complete |
+//! | `answer` | the result in words |
+//! | `task` | a share of the work, of one machine of many |
+//! | `commands` | `sweep`, `run` and `merge` |
 
+mod answer;
+mod args;
+mod commands;
+mod experiment;
+mod files;
+mod forecast;
+mod journal;
+mod plan;
+mod problem;
 pub mod runs;
 pub mod seeds;
+mod space;
 pub mod statistics;
+mod task;
+mod training;
+mod work;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::optimizer::{Stepper, Storage};
+use crate::shown::shown;
+pub use args::{MergeArgs, RunArgs, SweepArgs};
+pub use commands::{merge, run, sweep};
+use experiment::Experiment;
+use experiment::Score;
+use plan::Plan;
+use problem::{Loaded, Subject};
+use statistics::Statistics;
+
+/// A comparison, all of whose input is checked.
+pub struct Sweep {
+    experiment: Experiment,
+    problems: Vec<Loaded>,
+    plan: Plan,
+}
+
+impl Sweep {
+    /// The comparison of an experiment. The files of its problems are among those `given`, or in `folder`.
+    ///
+    /// # Errors
+    /// A file that is not there or no table, a search that is not possible, an optimizer that cannot train a problem.
+    pub fn new(mut experiment: Experiment, given: &[PathBuf], folder: &Path) -> Result<Self> {
+        let problems =
+            experiment.problem.iter_mut().map(|problem| problem.load(given, folder)).collect::<Result<_>>()?;
+        let plan = Plan::new(&experiment)?;
+        let this = Self { experiment, problems, plan };
+        for (index, problem) in this.problems.iter().enumerate() {
+            let seed = this.plan.seeds.tune[0];
+            let in_problem = || format!("problem '{}'", shown(problem.problem.label()));
+            this.subject(index, seed).with_context(in_problem)?;
+            for setting in this.plan.settings.iter().flat_map(|settings| &settings.all) {
+                let stepper = Stepper::new(&setting.spec, problem.vars()?, Storage::default());
+                stepper.with_context(|| format!("optimizer '{}'", setting.spec.text()))?;
+            }
+        }
+        Ok(this)
+    }
+
+    /// The best setting of each optimizer on each problem, in the order of [`Plan::pairs`].
+    fn winners(&self, statistics: &Statistics) -> Vec<Option<usize>> {
+        let winner = |(problem, optimizer): (usize, usize)| {
+            let problem = statistics.problems.get(self.problems[problem].problem.label())?;
+            problem.optimizers.get(&self.experiment.optimizer[optimizer].label)?.winner
+        };
+        self.plan.pairs().map(winner).collect()
+    }
+
+    /// The value of a searched key in a setting.
+    fn value(&self, optimizer: usize, trial: usize, key: &str) -> Option<&str> {
+        let search = self.experiment.optimizer[optimizer].search.as_ref()?;
+        let at = search.0.iter().position(|(searched, _)| searched == key)?;
+        Some(&self.plan.settings[optimizer].all[trial].values[at])
+    }
+
+    /// What moves which variables of a problem, where it is not one optimizer that moves all.
+    fn notes(&self, problem: usize) -> Vec<String> {
+        let note = |optimizer: &experiment::Optimizer| {
+            let vars = self.problems[problem].vars().ok()?;
+            Some(format!("{}.", Stepper::new(&optimizer.spec, vars, Storage::default()).ok()?.note()?))
+        };
+        self.experiment.optimizer.iter().filter_map(note).collect()
+    }
+
+    /// What a seed trains.
+    ///
+    /// # Errors
+    /// See [`Loaded::subject`].
+    fn subject(&self, problem: usize, seed: u32) -> Result<Subject> {
+        self.problems[problem].subject(&self.experiment.split, self.experiment.seed, seed)
+    }
+}

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use anyhow::{Result, anyhow, bail, ensure};
 use csv::{ReaderBuilder, StringRecord, WriterBuilder};
 
+use serde::{Deserialize, Serialize};
+
 use crate::shown::shown;
 
 /// Columns before the searched keys.
@@ -32,7 +34,8 @@ const DIVERGED: &str = "diverged@";
 pub(super) const RATE: &str = "lr";
 
 /// What a run is for.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// To find the best setting of an optimizer.
     Tune,
@@ -53,7 +56,7 @@ impl Phase {
 }
 
 /// What came of one training.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Outcome {
     /// The epoch, from 1, whose training or validation loss was the first that is not finite.
     pub diverged_at: Option<usize>,

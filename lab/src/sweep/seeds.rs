@@ -7,12 +7,22 @@ use sha2::{Digest, Sha256};
 
 /// The seed of a stream or a run: the first 4 bytes, big-endian, of SHA-256 of the words joined by `/`.
 pub fn derive(experiment_seed: u32, words: &[&dyn Display]) -> u32 {
+    (bits(experiment_seed, words) >> 32) as u32
+}
+
+/// A number from 0 up to, but not including, 1, of 53 bits of the same hash.
+pub fn share(experiment_seed: u32, words: &[&dyn Display]) -> f64 {
+    (bits(experiment_seed, words) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The first 8 bytes of the hash.
+fn bits(experiment_seed: u32, words: &[&dyn Display]) -> u64 {
     let mut text = format!("candle-optim-lab-1/{experiment_seed}");
     for word in words {
         text += &format!("/{word}");
     }
     let hash = Sha256::digest(text);
-    u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])
+    hash.iter().take(8).fold(0, |bits, &byte| bits << 8 | u64::from(byte))
 }
 
 /// The seeds of all runs, no two of them equal.

@@ -1,0 +1,218 @@
+//! `sweep`, `run` and `merge`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+
+use super::args::{MergeArgs, RunArgs, Running, SweepArgs};
+use super::experiment::Experiment;
+use super::files::{ALL, ANSWER, EXPERIMENT};
+use super::journal::{self, Header, Journals};
+use super::plan::Key;
+use super::runs::{Phase, Runs};
+use super::statistics::Statistics;
+use super::task::Task;
+use super::work::Workers;
+use super::{Sweep, answer};
+use crate::folder::Folder;
+use crate::interruption::Interruption;
+use crate::output::SUMMARY;
+use crate::tables::{print, progress_bar};
+
+/// Compares what the options say.
+///
+/// # Errors
+/// Input that is not allowed, results that cannot be written, an interruption, or no training that finished.
+pub fn sweep(args: &SweepArgs) -> Result<()> {
+    let given: Vec<PathBuf> = args.data.iter().cloned().collect();
+    perform(&Sweep::new(args.experiment()?, &given, Path::new(""))?, &args.running, Work::Train)
+}
+
+/// Compares what a file says.
+///
+/// # Errors
+/// See [`sweep`].
+pub fn run(args: &RunArgs) -> Result<()> {
+    let folder = args.file.parent().unwrap_or(Path::new(""));
+    perform(&Sweep::new(Experiment::open(&args.file)?, &args.data, folder)?, &args.running, Work::Train)
+}
+
+/// Ends the work of tasks.
+///
+/// # Errors
+/// Runs that are missing, or see [`sweep`].
+pub fn merge(args: MergeArgs) -> Result<()> {
+    let file = args.folder.join(EXPERIMENT);
+    ensure!(file.is_file(), "'{}' has no {EXPERIMENT}; allowed: the --out folder of a sweep", args.folder.display());
+    let sweep = Sweep::new(Experiment::open(&file)?, &args.data, &args.folder)?;
+    let running =
+        Running { out: args.folder, quiet: args.quiet, json: args.json, dry_run: false, task: None, workers: None };
+    perform(&sweep, &running, Work::Read)
+}
+
+/// Where the runs of a comparison come from.
+#[derive(Clone, Copy, PartialEq)]
+enum Work {
+    /// Those that are missing are run.
+    Train,
+    /// All are there.
+    Read,
+}
+
+fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
+    if running.dry_run {
+        return print(sweep.forecast(running.workers)?);
+    }
+    let folder = Folder::open(&running.out, &ALL)?;
+    let interruption = Interruption::deferred()?;
+    claim(sweep, &folder, &interruption)?;
+    if sweep.is_complete_in(folder.path()) {
+        // A kill between the last file and this leaves journals.
+        journal::paths(folder.path())?.iter().for_each(|path| drop(fs::remove_file(path)));
+        return show(running, &folder, sweep, None);
+    }
+    let header = Header {
+        version: env!("CARGO_PKG_VERSION").into(),
+        experiment: Sha256::digest(sweep.experiment.text()?).iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    let mut journals = Journals::read(folder.path(), header, &sweep.plan)?;
+    let task = running.task.clone().unwrap_or(Task::ALONE);
+    if running.task.is_some() && !running.quiet {
+        print(format_args!("This is {task}"))?;
+    }
+
+    let tuning = sweep.plan.tuning();
+    let train = |keys: &[Key], journals: &mut Journals| match by {
+        Work::Train => work(sweep, running, &task, keys, journals, &interruption),
+        Work::Read => Ok(()),
+    };
+    train(&tuning, &mut journals)?;
+    let winners = sweep.winners(&sweep.statistics(&sweep.runs(&tuning, &journals.records)));
+    let confirmation = sweep.plan.confirmation(&winners);
+    let untuned = missing(&tuning, &journals);
+    // What is confirmed is known when all of tuning is.
+    if untuned == 0 {
+        train(&confirmation, &mut journals)?;
+    }
+    let unconfirmed = missing(&confirmation, &journals);
+    if running.task.is_some() {
+        let state = match (untuned, unconfirmed) {
+            (0, 0) => "all trainings are over; `candle-optim merge` ends the work".into(),
+            (0, left) => format!("{left} confirmations of other tasks are missing"),
+            (left, _) => {
+                format!("{left} tuning runs of other tasks are missing; submit the same command again after them")
+            }
+        };
+        return if running.quiet { Ok(()) } else { print(format_args!("The share is done; {state}")) };
+    }
+    if untuned + unconfirmed > 0 {
+        let (left, all) = if untuned > 0 { (untuned, "tuning runs") } else { (unconfirmed, "confirmations") };
+        let folder = folder.path().display();
+        bail!(
+            "{left} {all} are missing; submit the tasks again, or complete it here: candle-optim run \
+             '{folder}/{EXPERIMENT}' --out '{folder}'"
+        );
+    }
+
+    let all: Vec<Key> = tuning.iter().chain(&confirmation).copied().collect();
+    let runs = sweep.runs(&all, &journals.records);
+    let statistics = sweep.statistics(&runs);
+    sweep.write(&folder, &interruption, &journals, &runs, &statistics, &all)?;
+    journals.remove();
+    show(running, &folder, sweep, Some((&runs, &statistics)))?;
+    ensure!(winners.iter().any(Option::is_some), "none finished: every training diverged");
+    Ok(())
+}
+
+/// Makes the folder that of this comparison, or checks that it is.
+fn claim(sweep: &Sweep, folder: &Folder, interruption: &Interruption) -> Result<()> {
+    let (path, text) = (folder.path().join(EXPERIMENT), sweep.experiment.text()?);
+    let shown = folder.path().display();
+    if !path.exists() {
+        ensure!(
+            !folder.path().join(SUMMARY).exists(),
+            "'{shown}' has the results of another command; allowed: another --out"
+        );
+        let _lock = folder.lock(interruption)?;
+        let (staged, _) = folder.stage(EXPERIMENT, &|out| Ok(out.write_all(text.as_bytes())?))?;
+        if staged.persist_new()? {
+            return Ok(());
+        }
+    }
+    let known = fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))?;
+    if known == text {
+        return Ok(());
+    }
+    let differences = sweep.experiment.differences(&Experiment::open(&path)?)?;
+    let more = differences.len().saturating_sub(DIFFERENCES);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let differences = differences.iter().take(DIFFERENCES).cloned().collect::<Vec<_>>().join(", ");
+    bail!(
+        "'{shown}' is the folder of another experiment, which differs in {differences}{more}; allowed: another --out, or \
+         the same experiment"
+    )
+}
+
+/// An error names so many keys.
+const DIFFERENCES: usize = 5;
+
+/// How many of these runs are not over.
+fn missing(keys: &[Key], journals: &Journals) -> usize {
+    keys.iter().filter(|key| !journals.records.contains_key(key)).count()
+}
+
+/// Runs those that are missing, of a task its share, and reads what others have run meanwhile.
+fn work(
+    sweep: &Sweep,
+    running: &Running,
+    task: &Task,
+    keys: &[Key],
+    journals: &mut Journals,
+    interruption: &Interruption,
+) -> Result<()> {
+    let share = keys.iter().skip(task.number).step_by(task.of);
+    let left: Vec<Key> = share.filter(|key| !journals.records.contains_key(key)).copied().collect();
+    let progress =
+        progress_bar("{msg} {bar:40} {pos} of {len} trainings, {eta} left", left.len() as u64, running.quiet);
+    progress.set_message(if keys.first().is_some_and(|key| key.phase == Phase::Tune) {
+        "tuning"
+    } else {
+        "confirming"
+    });
+    let stop = || interruption.is_pending();
+    let threads = running.workers.unwrap_or_else(rayon::current_num_threads);
+    let workers = Workers { sweep, threads, task: task.number, stop: &stop, progress: &progress };
+    let worked = workers.run(left, journals);
+    progress.finish_and_clear();
+    let over = journals.records.len();
+    let kept = || format!("{over} trainings are over and kept in '{}'", running.out.display());
+    worked.with_context(kept)?;
+    if interruption.is_pending() {
+        // The signal ends the program before anybody could print an error.
+        let _ = writeln!(std::io::stderr(), "error: interrupted; {}; the same command goes on", kept());
+        bail!("interrupted");
+    }
+    journals.refresh(&sweep.plan)
+}
+
+/// Prints the answer, then a table, then where the files are.
+fn show(running: &Running, folder: &Folder, sweep: &Sweep, statistics: Option<(&Runs, &Statistics)>) -> Result<()> {
+    let read = |name: &str| {
+        let path = folder.path().join(name);
+        fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))
+    };
+    if running.json {
+        return print(read(SUMMARY)?.trim_end());
+    }
+    if running.quiet {
+        return Ok(());
+    }
+    print(read(ANSWER)?)?;
+    if let Some((runs, statistics)) = statistics {
+        print(answer::table(sweep, runs, statistics))?;
+    }
+    print(format_args!("Results are in {}", folder.path().join("").display()))
+}

@@ -1,0 +1,153 @@
+//! The files of a comparison that is complete: the same bytes whoever ran it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::answer;
+use super::journal::{Journals, Record};
+use super::plan::Key;
+use super::runs::{Phase, Run, Runs};
+use super::statistics::{Statistics, Which, statistics};
+use super::{Score, Sweep};
+use crate::folder::{Contents, Folder};
+use crate::interruption::Interruption;
+use crate::output::SUMMARY;
+use crate::summary;
+
+/// The experiment, with all defaults.
+pub const EXPERIMENT: &str = "experiment.toml";
+/// The answer in words.
+pub const ANSWER: &str = "answer.txt";
+/// All files, in the order in which they get their names: the summary is the last.
+pub const ALL: [&str; 6] = [EXPERIMENT, "runs.csv", "losses.csv", "timings.csv", ANSWER, SUMMARY];
+
+const LOSSES: [&str; 9] =
+    ["problem", "optimizer", "trial", "seed", "epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
+const TIMINGS: [&str; 7] = ["problem", "optimizer", "phase", "trial", "seed", "seconds", "seconds_per_epoch"];
+
+impl Sweep {
+    /// The table of these runs, of which all are over.
+    pub fn runs(&self, keys: &[Key], records: &std::collections::HashMap<Key, Record>) -> Runs {
+        let names = self.experiment.keys();
+        let row = |key: &Key| {
+            let searched: BTreeMap<&str, &String> = self.searched(*key).collect();
+            Some(Run {
+                problem: self.problems[key.problem].problem.label().into(),
+                optimizer: self.experiment.optimizer[key.optimizer].label.clone(),
+                phase: key.phase,
+                trial: key.trial,
+                seed: self.plan.seed(*key),
+                searched: names.iter().map(|name| searched.get(name.as_str()).map(|&value| value.clone())).collect(),
+                outcome: records.get(key)?.outcome.clone(),
+            })
+        };
+        let rows = self.in_order(keys).iter().filter_map(row).collect();
+        Runs { keys: names, rows }
+    }
+
+    /// The searched keys of a run with their values.
+    fn searched(&self, key: Key) -> impl Iterator<Item = (&str, &String)> {
+        let search = self.experiment.optimizer[key.optimizer].search.iter().flat_map(|search| &search.0);
+        let values = &self.plan.settings[key.optimizer].all[key.trial].values;
+        search.map(|(key, _)| key.as_str()).zip(values)
+    }
+
+    /// Runs in the order of the files: problems and optimizers as in the experiment, tuning first, then trial and seed.
+    fn in_order(&self, keys: &[Key]) -> Vec<Key> {
+        let mut keys = keys.to_vec();
+        keys.sort_by_key(|key| (key.problem, key.optimizer, key.phase, key.trial, self.plan.seed(*key)));
+        keys
+    }
+
+    /// The statistics of runs.
+    pub fn statistics(&self, runs: &Runs) -> Statistics {
+        let by = match self.experiment.tuning.score {
+            Score::Final => Which::Final,
+            Score::Best => Which::Best,
+        };
+        statistics(runs, by, self.experiment.seed)
+    }
+
+    /// The summary's text.
+    pub fn summary(&self, statistics: &Statistics) -> Result<String> {
+        let versions = summary::versions();
+        let summary = json!({ "experiment": self.experiment, "statistics": statistics, "versions": versions });
+        Ok(serde_json::to_string_pretty(&summary)? + "\n")
+    }
+
+    /// Whether a folder has the files of this comparison, complete.
+    pub fn is_complete_in(&self, folder: &Path) -> bool {
+        #[derive(Deserialize)]
+        struct Known {
+            experiment: Value,
+            versions: Value,
+        }
+        let summary = fs::read(folder.join(SUMMARY)).ok();
+        let known: Option<Known> = summary.and_then(|text| serde_json::from_slice(&text).ok());
+        let same = known.is_some_and(|known| {
+            serde_json::to_value(&self.experiment).is_ok_and(|ours| ours == known.experiment)
+                && known.versions == summary::versions()
+        });
+        same && ALL.iter().all(|name| folder.join(name).is_file())
+    }
+
+    /// Writes all files.
+    ///
+    /// # Errors
+    /// The system's, or a journal that has changed. The journals are still there then.
+    pub fn write(
+        &self,
+        folder: &Folder,
+        interruption: &Interruption,
+        journals: &Journals,
+        runs: &Runs,
+        statistics: &Statistics,
+        keys: &[Key],
+    ) -> Result<()> {
+        let answer = answer::words(self, statistics);
+        let keys = self.in_order(keys);
+        let name = |key: &Key| {
+            let problem = self.problems[key.problem].problem.label().to_owned();
+            (problem, self.experiment.optimizer[key.optimizer].label.clone())
+        };
+        let losses = |out: &mut dyn Write| -> Result<()> {
+            let mut losses = csv::WriterBuilder::new().has_headers(false).from_writer(out);
+            losses.write_record(LOSSES)?;
+            for key in keys.iter().filter(|key| key.phase == Phase::Confirm) {
+                for (i, epoch) in journals.epochs(*key)?.iter().enumerate() {
+                    losses.serialize((name(key), key.trial, self.plan.seed(*key), i + 1, epoch))?;
+                }
+            }
+            Ok(losses.flush()?)
+        };
+        let timings = |out: &mut dyn Write| -> Result<()> {
+            let mut timings = csv::WriterBuilder::new().has_headers(false).from_writer(out);
+            timings.write_record(TIMINGS)?;
+            for (key, record) in keys.iter().filter_map(|key| Some((key, journals.records.get(key)?))) {
+                let epochs = record.outcome.diverged_at.unwrap_or(self.experiment.training.epochs);
+                let seconds = (record.seconds, record.seconds / epochs as f64);
+                timings.serialize((name(key), key.phase, key.trial, self.plan.seed(*key), seconds))?;
+            }
+            Ok(timings.flush()?)
+        };
+        let text = |text: String| move |out: &mut dyn Write| Ok(out.write_all(text.as_bytes())?);
+        let files: [(&str, &Contents); 5] = [
+            ("runs.csv", &|out| runs.write(out)),
+            ("losses.csv", &losses),
+            ("timings.csv", &timings),
+            (ANSWER, &text(answer)),
+            (SUMMARY, &text(self.summary(statistics)?)),
+        ];
+        let lock = folder.lock(interruption)?;
+        let staged = files.iter().map(|(name, contents)| folder.stage(name, contents)).collect::<Result<Vec<_>>>()?;
+        staged.into_iter().try_for_each(|(staged, _)| staged.persist())?;
+        drop(lock);
+        Ok(())
+    }
+}

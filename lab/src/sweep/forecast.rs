@@ -1,0 +1,57 @@
+//! What a comparison would take, before it runs.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Sweep;
+use super::plan::Key;
+use super::runs::Phase;
+use super::training::{Job, run};
+
+/// Epochs that are trained to measure their time.
+const EPOCHS: usize = 10;
+
+impl Sweep {
+    /// The number of trainings and of gradients, and the time that they would take.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn forecast(&self, workers: Option<usize>) -> Result<String> {
+        let training = &self.experiment.training;
+        let (seeds, confirm_seeds) = (self.plan.seeds.tune.len(), self.plan.seeds.confirm.len());
+        let (mut tuning, mut confirmation) = (0, 0);
+        let (mut gradients, mut seconds) = (0., 0.);
+        for (problem, optimizer) in self.plan.pairs() {
+            let key = Key { phase: Phase::Confirm, problem, optimizer, trial: 0, seed: 0 };
+            let subject = self.subject(problem, self.plan.seed(key))?;
+            let job = Job::new(self, key, training.epochs.min(EPOCHS));
+            // The first training is slower than those that follow.
+            run(&job, &subject, &|| false)?;
+            let Some(trained) = run(&job, &subject, &|| false)? else { continue };
+            let runs = self.plan.settings[optimizer].all.len() * seeds + confirm_seeds;
+            let share = training.epochs as f64 / trained.epochs.len().max(1) as f64;
+            gradients += runs as f64 * share * trained.outcome.gradient_evaluations as f64;
+            seconds += runs as f64 * share * trained.seconds;
+            tuning += self.plan.settings[optimizer].all.len() * seeds;
+            confirmation += confirm_seeds;
+        }
+        let workers = workers.unwrap_or_else(rayon::current_num_threads);
+        let time = Duration::from_secs_f64((seconds / workers as f64).min(1e15));
+        Ok(format!(
+            "{} trainings: {tuning} to tune {} on {seeds} seeds each, and {confirmation} to confirm the best of each\n\
+             {gradients:.3e} gradients, in about {} on {workers} cores",
+            tuning + confirmation,
+            self.plan.settings.iter().map(|settings| settings.all.len()).sum::<usize>() * self.problems.len(),
+            duration(time),
+        ))
+    }
+}
+
+fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        0..60 => format!("{:.1} s", time.as_secs_f64()),
+        seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
+    }
+}

@@ -1,0 +1,88 @@
+//! The runs that are missing, a training per core.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use indicatif::ProgressBar;
+
+use super::Sweep;
+use super::journal::Journals;
+use super::plan::Key;
+use super::problem::Subject;
+use super::training::{Job, run};
+
+/// The threads that train.
+pub struct Workers<'a> {
+    /// What is run.
+    pub sweep: &'a Sweep,
+    /// How many.
+    pub threads: usize,
+    /// The number of the task, which the journal is named by.
+    pub task: usize,
+    /// Whether to stop: runs that have begun are dropped at the end of an epoch.
+    pub stop: &'a (dyn Fn() -> bool + Sync),
+    /// Counts the runs.
+    pub progress: &'a ProgressBar,
+}
+
+impl Workers<'_> {
+    /// Runs these and writes each to the journal. A `stop` ends it early, without an error.
+    ///
+    /// # Errors
+    /// The first of any thread; the others then stop.
+    pub fn run(&self, mut keys: Vec<Key>, journals: &mut Journals) -> Result<()> {
+        // Trainings on the same rows follow each other, so that few of them are in memory.
+        keys.sort_by_key(|key| (key.problem, key.seed, key.optimizer, key.trial));
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (journals, subjects) = (Mutex::new(journals), Mutex::new(HashMap::new()));
+        let stop = || failed.load(Ordering::Relaxed) || (self.stop)();
+        let worker = || -> Result<()> {
+            // One thread for a training: what would share its work runs in this one.
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
+            let _pool = pool.build().context("cannot start a thread")?;
+            let mut subject = None;
+            while let Some(&key) = keys.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if stop() {
+                    break;
+                }
+                let subject = subject.insert(self.subject(key, &subjects)?);
+                let job = Job::new(self.sweep, key, self.sweep.experiment.training.epochs);
+                let what = || format!("'{}' with seed {}", self.sweep.plan.spec(key).text(), job.seed);
+                let Some(trained) = run(&job, subject, &stop).with_context(what)? else { break };
+                locked(&journals).append(key, &trained, self.task)?;
+                self.progress.inc(1);
+            }
+            Ok(())
+        };
+        let worker = || worker().inspect_err(|_| failed.store(true, Ordering::Relaxed));
+        thread::scope(|scope| {
+            let spawn = |_| thread::Builder::new().spawn_scoped(scope, worker).context("cannot start a thread");
+            let threads: Vec<_> = (0..self.threads.min(keys.len())).map(spawn).collect();
+            let join = |thread: thread::ScopedJoinHandle<Result<()>>| {
+                thread.join().unwrap_or_else(|_| Err(anyhow!("a training ended the thread that it ran in")))
+            };
+            let results: Vec<Result<()>> = threads.into_iter().map(|thread| thread.and_then(join)).collect();
+            results.into_iter().collect::<Result<()>>()
+        })?;
+        locked(&journals).sync()
+    }
+
+    /// What a run trains, shared by all runs of its seed that are under way.
+    fn subject(&self, key: Key, subjects: &Mutex<HashMap<(usize, usize), Weak<Subject>>>) -> Result<Arc<Subject>> {
+        let mut subjects = locked(subjects);
+        if let Some(subject) = subjects.get(&(key.problem, key.seed)).and_then(Weak::upgrade) {
+            return Ok(subject);
+        }
+        let subject = Arc::new(self.sweep.subject(key.problem, self.sweep.plan.seed(key))?);
+        subjects.insert((key.problem, key.seed), Arc::downgrade(&subject));
+        Ok(subject)
+    }
+}
+
+/// What a thread that panicked left is still whole: it is changed only when all is done.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
