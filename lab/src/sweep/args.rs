@@ -72,7 +72,7 @@ pub struct SweepArgs {
     #[arg(long, value_name = "N", default_value = "0", value_parser = count::<0, 1_000_000_000>, allow_hyphen_values = true)]
     pub batch_size: usize,
     /// Share of the loss of a constant prediction, which the validation loss is to reach
-    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = share, allow_hyphen_values = true)]
+    #[arg(long, value_name = "SHARE", default_value = "0.1", value_parser = target, allow_hyphen_values = true)]
     pub target: f64,
     /// Share of the rows for testing
     #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = share, allow_hyphen_values = true)]
@@ -157,6 +157,12 @@ pub struct MergeArgs {
 
 /// The optimizers of the chapter.
 const CHAPTER: [&str; 4] = ["sgd", "sgd:momentum=0.9", "rmsprop", "adam"];
+
+/// The share of the baseline. In `train`, the option of this name is a column.
+fn target(text: &str) -> Result<f64, String> {
+    let is_number = text.parse::<f64>().is_ok();
+    share(text).map_err(|why| if is_number { why } else { why + "; a column of classes is --target-column" })
+}
 
 fn optimizer(text: &str) -> Result<Optimizer, String> {
     Optimizer::read(text).map_err(|error| format!("{error:#}"))

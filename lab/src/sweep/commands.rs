@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::args::{MergeArgs, RunArgs, Running, SweepArgs};
 use super::experiment::Experiment;
-use super::files::{ALL, ANSWER, EXPERIMENT};
+use super::files::{ALL, ANSWER, EXPERIMENT, Finished};
 use super::journal::{self, Header, Journals};
 use super::plan::Key;
 use super::runs::{Phase, Runs};
@@ -69,10 +69,11 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     let folder = Folder::open(&running.out, &ALL)?;
     let interruption = Interruption::deferred()?;
     claim(sweep, &folder, &interruption)?;
-    if sweep.is_complete_in(folder.path()) {
+    if let Some(finished) = sweep.is_complete_in(folder.path()) {
         // A kill between the last file and this leaves journals.
         journal::paths(folder.path())?.iter().for_each(|path| drop(fs::remove_file(path)));
-        return show(running, &folder, sweep, None);
+        show(running, &folder, sweep, None)?;
+        return finished.check();
     }
     let header = Header {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -123,8 +124,8 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     sweep.write(&folder, &interruption, &journals, &runs, &statistics, &all)?;
     journals.remove();
     show(running, &folder, sweep, Some((&runs, &statistics)))?;
-    ensure!(winners.iter().any(Option::is_some), "none finished: every training diverged");
-    Ok(())
+    let any = winners.iter().any(Option::is_some);
+    if any { Finished::Some } else { Finished::None }.check()
 }
 
 /// Makes the folder that of this comparison, or checks that it is.

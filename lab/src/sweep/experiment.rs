@@ -162,8 +162,13 @@ impl Experiment {
             // Some editors begin a file with this mark.
             let text = text.trim_start_matches('\u{feff}');
             let at = |error: toml::de::Error| {
-                let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-                anyhow!("line {}: {}", before.matches('\n').count() + 1, explained(error.message()))
+                let at = error.span().unwrap_or_default();
+                let before = text.get(..at.start).unwrap_or_default();
+                let line = before.matches('\n').count() + 1;
+                match error.message() {
+                    "duplicate key" => anyhow!("line {line}: the key '{}' stands twice", shown(&text[at])),
+                    message => anyhow!("line {line}: {}", explained(message)),
+                }
             };
             toml::from_str::<Self>(text).map_err(at)?.resolved()
         };
@@ -300,6 +305,11 @@ fn explained(message: &str) -> String {
         Some(("unknown", _)) if message.starts_with("unknown field") => unknown("key"),
         Some(("unknown", _)) => unknown("word"),
         Some(("missing", _)) => format!("the key '{}' is missing", quoted.concat()),
-        _ => message.lines().collect::<Vec<_>>().join(" "),
+        _ => {
+            let text = message.lines().collect::<Vec<_>>().join(" ");
+            // Rust's names of numbers.
+            text.replace("expected usize", "allowed: a whole number from 0")
+                .replace("expected f64", "allowed: a number")
+        }
     }
 }

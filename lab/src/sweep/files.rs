@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -26,6 +26,24 @@ pub const EXPERIMENT: &str = "experiment.toml";
 pub const ANSWER: &str = "answer.txt";
 /// All files, in the order in which they get their names: the summary is the last.
 pub const ALL: [&str; 6] = [EXPERIMENT, "runs.csv", "losses.csv", "timings.csv", ANSWER, SUMMARY];
+
+/// How many trainings of a comparison finished.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Finished {
+    /// All diverged.
+    None,
+    /// Not all diverged.
+    Some,
+}
+
+impl Finished {
+    /// # Errors
+    /// None finished.
+    pub fn check(self) -> Result<()> {
+        ensure!(self == Self::Some, "none finished: every training diverged");
+        Ok(())
+    }
+}
 
 const LOSSES: [&str; 9] =
     ["problem", "optimizer", "trial", "seed", "epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
@@ -81,20 +99,29 @@ impl Sweep {
         Ok(serde_json::to_string_pretty(&summary)? + "\n")
     }
 
-    /// Whether a folder has the files of this comparison, complete.
-    pub fn is_complete_in(&self, folder: &Path) -> bool {
+    /// Whether a folder has the files of this comparison, complete; and whether any training finished.
+    pub fn is_complete_in(&self, folder: &Path) -> Option<Finished> {
         #[derive(Deserialize)]
         struct Known {
             experiment: Value,
             versions: Value,
+            statistics: Statistics,
         }
-        let summary = fs::read(folder.join(SUMMARY)).ok();
-        let known: Option<Known> = summary.and_then(|text| serde_json::from_slice(&text).ok());
-        let same = known.is_some_and(|known| {
-            serde_json::to_value(&self.experiment).is_ok_and(|ours| ours == known.experiment)
-                && known.versions == summary::versions()
-        });
-        same && ALL.iter().all(|name| folder.join(name).is_file())
+        #[derive(Deserialize)]
+        struct Statistics {
+            problems: BTreeMap<String, Problem>,
+        }
+        #[derive(Deserialize)]
+        struct Problem {
+            best: Option<String>,
+        }
+        let known: Known = serde_json::from_slice(&fs::read(folder.join(SUMMARY)).ok()?).ok()?;
+        // Numbers that are read from text are compared with such.
+        let ours: Value = serde_json::from_str(&serde_json::to_string(&self.experiment).ok()?).ok()?;
+        let same = known.experiment == ours && known.versions == summary::versions();
+        let whole = same && ALL.iter().all(|name| folder.join(name).is_file());
+        let any = known.statistics.problems.values().any(|problem| problem.best.is_some());
+        whole.then_some(if any { Finished::Some } else { Finished::None })
     }
 
     /// Writes all files.

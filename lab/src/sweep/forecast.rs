@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::Sweep;
 use super::plan::Key;
 use super::runs::Phase;
+use super::space::number;
 use super::training::{Job, run};
 
 /// Epochs that are trained to measure their time.
@@ -39,10 +40,11 @@ impl Sweep {
         let workers = workers.unwrap_or_else(rayon::current_num_threads);
         let time = Duration::from_secs_f64((seconds / workers as f64).min(1e15));
         Ok(format!(
-            "{} trainings: {tuning} to tune {} on {seeds} seeds each, and {confirmation} to confirm the best of each\n\
-             {gradients:.3e} gradients, in about {} on {workers} cores",
+            "{} trainings: {tuning} to tune {} settings on {seeds} seeds each, and {confirmation} to confirm the best of \
+             each\n{} gradients, in about {} on {workers} cores",
             tuning + confirmation,
-            self.plan.settings.iter().map(|settings| settings.all.len()).sum::<usize>() * self.problems.len(),
+            tuning / seeds,
+            number(gradients.round()),
             duration(time),
         ))
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_optim::Spec;
 use candle_optim::hyper::Value;
 use serde::de::{Deserializer, Error as _};
@@ -49,6 +49,8 @@ pub enum Scale {
     Linear,
 }
 
+/// An error names so many settings.
+const NAMED: usize = 3;
 /// A range may name this many values.
 const MOST_VALUES: usize = 1_000_000;
 const ALLOWED: &str = "1e-4..1, lin 0..1, 1e-4..1#4, 0..1/0.1, or values such as 0.8|0.9";
@@ -207,6 +209,7 @@ impl<'de> Deserialize<'de> for Search {
         let range = |value: &toml::Value| -> Result<Range> {
             let one = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
             match value {
+                toml::Value::Array(values) if values.is_empty() => bail!("an empty list; allowed: {ALLOWED}"),
                 toml::Value::Array(values) => values.iter().map(one).collect::<Vec<_>>().join("|").parse(),
                 value => one(value).parse(),
             }
@@ -298,13 +301,6 @@ impl Search {
         let lists = named.iter().flatten().try_fold(1usize, |product, values| product.checked_mul(values.len()));
         let lists = lists.unwrap_or(usize::MAX);
         let ranges = named.iter().filter(|values| values.is_none()).count() as u32;
-        ensure!(
-            lists <= trials,
-            "the search of {} has {lists} settings, and --trials is {trials}, which would drop the last {}; allowed: \
-             fewer values, or more --trials",
-            self.0.iter().map(|(key, range)| format!("{key}={range}")).collect::<Vec<_>>().join(","),
-            lists - trials,
-        );
         let fits = |n: &usize| n.checked_pow(ranges).and_then(|n| n.checked_mul(lists)).is_some_and(|n| n <= trials);
         let points = if ranges == 0 { 1 } else { (1..=trials).take_while(fits).last().unwrap_or(1) };
         let values = |((_, range), named): (&(String, Range), Option<Vec<String>>)| match (range, named) {
@@ -312,6 +308,27 @@ impl Search {
             (_, named) => named.unwrap_or_default(),
         };
         let columns: Vec<Vec<String>> = self.0.iter().zip(named).map(values).collect();
+        if lists > trials {
+            // The last key is the fastest, as the digits of a number.
+            let setting = |mut number: usize| {
+                let digit = |((key, _), column): (&(String, Range), &Vec<String>)| {
+                    let value = &column[number % column.len()];
+                    number /= column.len();
+                    format!("{key}={value}")
+                };
+                let mut pairs: Vec<String> = self.0.iter().zip(&columns).rev().map(digit).collect();
+                pairs.reverse();
+                pairs.join(",")
+            };
+            let dropped: Vec<String> = (trials..lists).take(NAMED).map(setting).collect();
+            let more = (lists - trials).saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            bail!(
+                "the search has {lists} settings, and trials = {trials} would drop {}{more}; allowed: fewer values, or more \
+                 trials",
+                dropped.join(" and ")
+            )
+        }
         let longer = |rows: Vec<Vec<String>>, column: &Vec<String>| {
             let with = |row: &Vec<String>, value: &String| row.iter().chain([value]).cloned().collect();
             rows.iter().flat_map(|row| column.iter().map(move |value| with(row, value))).collect()
