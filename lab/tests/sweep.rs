@@ -173,11 +173,11 @@ fn the_summary_holds_the_statistics_of_the_runs() {
     folder
         .run(&format!("sweep {SMALL} --optimizer adam --optimizer rmsprop --problem circles --problem moons --out a"));
     let runs = folder.runs("a");
-    // Through text, as numbers of JSON are read with an error in their last bit.
     let expected = serde_json::to_string(&statistics(&runs, Which::Final, 42)).unwrap();
-    let expected: Value = serde_json::from_str(&expected).unwrap();
-    assert_eq!(folder.json("a/summary.json")["statistics"], expected);
-    assert_eq!(expected["over_problems"]["mean_rank"].as_object().unwrap().len(), 2);
+    let compact = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+    let summary = folder.read("a/summary.json");
+    assert!(compact(&summary).contains(&format!("\"statistics\":{},", compact(&expected))), "{summary}");
+    assert!(expected.contains("\"over_problems\":{\"mean_rank\":{\"adam\":"), "{expected}");
 
     // Each setting is trained on each seed, the best of each optimizer again on others.
     let count = |phase| runs.rows.iter().filter(|run| run.phase == phase).count();

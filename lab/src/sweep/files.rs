@@ -6,15 +6,15 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::answer;
 use super::journal::{Journals, Record};
 use super::plan::Key;
 use super::runs::{Phase, Run, Runs};
 use super::statistics::{Statistics, Which, statistics};
-use super::{Score, Sweep};
+use super::{Experiment, Score, Sweep};
 use crate::folder::{Contents, Folder};
 use crate::interruption::Interruption;
 use crate::output::SUMMARY;
@@ -94,8 +94,14 @@ impl Sweep {
 
     /// The summary's text.
     pub fn summary(&self, statistics: &Statistics) -> Result<String> {
-        let versions = summary::versions();
-        let summary = json!({ "experiment": self.experiment, "statistics": statistics, "versions": versions });
+        // In this order, which a map of serde_json has not.
+        #[derive(Serialize)]
+        struct Summary<'a> {
+            experiment: &'a Experiment,
+            statistics: &'a Statistics,
+            versions: Value,
+        }
+        let summary = Summary { experiment: &self.experiment, statistics, versions: summary::versions() };
         Ok(serde_json::to_string_pretty(&summary)? + "\n")
     }
 
