@@ -1,7 +1,7 @@
 """This crate next to PyTorch, JAX and stock Candle: times on this machine, as Markdown.
 
     pip install -r benches/requirements.txt
-    python benches/compare.py [--rounds N] [--only epoch|wide|step|program]
+    python benches/compare.py [--rounds N] [--only epoch|wide|sweep|step|program]
 
 Contenders run in turn, N times around, so that a busy moment does not hit one alone; a
 cell is the median over the rounds at the contender's best setting, with how many times
@@ -19,6 +19,8 @@ import time
 from collections import defaultdict
 from datetime import date
 from pathlib import Path
+
+from peers import SWEEP, SWEEP_SIZE
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -172,6 +174,28 @@ def compare_wide(args):
     )
 
 
+def compare_sweep(args):
+    """Microseconds per training and epoch on all cores; ours with start, journal and files."""
+    times = Times()
+    rates, seeds, epochs = SWEEP_SIZE
+    # One seed more confirms the best.
+    size = ["--trials", rates, "--seeds", seeds, "--confirm-seeds", 1, "--epochs", epochs]
+    for _ in range(args.rounds):
+        for spec in SWEEP:
+            with tempfile.TemporaryDirectory() as folder:
+                command = [args.binary, "sweep", "--optimizer", spec, *size, "--out", folder, "--quiet"]
+                seconds, _ = spend(command, folder)
+            times.add(spec, "candle-optim", "", seconds * 1e6 / (rates * seeds * epochs))
+        for spec, value in peers("sweep").items():
+            times.add(spec, "JAX vmap", "", value)
+    table(
+        f"**Comparison**, µs per training and epoch on all cores: circles 560 + 140 rows, 2-16-16-1, f32, full batch,"
+        f" {rates} learning rates on {seeds} seeds",
+        ["optimizer", "candle-optim sweep", "JAX vmap"],
+        ([f"`{s}`", *(times.cell(s, who, 1) for who in ("candle-optim", "JAX vmap"))] for s in SWEEP),
+    )
+
+
 def compare_step(args):
     stock = {
         "stock Candle, mimalloc": [args.binary, "bench"],
@@ -298,6 +322,7 @@ def processor():
 WORK = {
     "epoch": compare_epoch,
     "wide": compare_wide,
+    "sweep": compare_sweep,
     "step": compare_step,
     "program": compare_program,
 }

@@ -345,3 +345,26 @@ fn a_dry_run_says_what_it_would_take_and_writes_nothing() {
     assert!(lines[1].starts_with("540 gradients, in about "), "{said}");
     assert!(fs::read_dir(folder.0.path()).unwrap().next().is_none());
 }
+
+#[test]
+fn what_the_documentation_shows_works() {
+    let folder = Folder::new();
+    let text = fs::read_to_string(common::path("docs/comparison.md")).unwrap();
+    let blocks = |kind: &str| {
+        let fence = format!("```{kind}\n");
+        text.split(&fence).skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let commands = blocks("sh").concat();
+    for command in commands.lines().map(|line| line.split('#').next().unwrap().trim()) {
+        let words = command.replace(['\''], "").replace(" --dry-run", "").replace("nesterov=false|true", "nesterov=false");
+        let words = words.replace("mine.csv --target-column species", &iris());
+        folder.run(&format!("{} --dry-run", words.strip_prefix("candle-optim ").unwrap()));
+    }
+    fs::write(folder.path("experiment.toml"), &blocks("toml")[0]).unwrap();
+    let said = folder.run("run experiment.toml --dry-run");
+    assert!(said.starts_with("260 trainings"), "{said}");
+}
+
+fn iris() -> String {
+    format!("{} --target-column species", common::path("tests/fixtures/iris.csv").display())
+}
