@@ -17,21 +17,13 @@ use std::process::{Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use folder::{Folder, PROGRAM};
+use folder::{Folder, PROGRAM, assert_error, rounds};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
 impl Folder {
-    /// The program under limits of a shell, as `ulimit` sets them.
-    fn limited(&self, limits: &str, arguments: &str) -> Command {
-        let mut command = Command::new("sh");
-        command.args(["-c", &format!(r#"{limits}; exec "$@""#), "sh", PROGRAM]);
-        command.args(arguments.split_whitespace()).current_dir(self.0.path());
-        command
-    }
-
     fn summary(&self) -> Value {
         serde_json::from_slice(&fs::read(self.path("outputs/summary.json")).unwrap()).unwrap()
     }
@@ -77,19 +69,6 @@ fn assert_whole(folder: &Path) -> Vec<String> {
 fn hidden(folder: &Path) -> Vec<PathBuf> {
     let paths = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
     paths.filter(|path| path.file_name().unwrap().as_bytes().starts_with(b".")).collect()
-}
-
-/// Checks that a run failed with one line, and gives that.
-fn assert_error(what: &str, output: &Output, code: i32) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{what}: {output:?}");
-    assert!(stderr.starts_with("error: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{what}: {stderr}");
-    stderr
-}
-
-/// How many cases a part of the harness tries.
-fn rounds(usual: usize, share: usize) -> usize {
-    std::env::var("FAULTS").map_or(usual, |all| all.parse::<usize>().unwrap() / share)
 }
 
 #[test]

@@ -356,7 +356,8 @@ fn what_the_documentation_shows_works() {
     };
     let commands = blocks("sh").concat();
     for command in commands.lines().map(|line| line.split('#').next().unwrap().trim()) {
-        let words = command.replace(['\''], "").replace(" --dry-run", "").replace("nesterov=false|true", "nesterov=false");
+        let words =
+            command.replace(['\''], "").replace(" --dry-run", "").replace("nesterov=false|true", "nesterov=false");
         let words = words.replace("mine.csv --target-column species", &iris());
         folder.run(&format!("{} --dry-run", words.strip_prefix("candle-optim ").unwrap()));
     }

@@ -70,10 +70,7 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     let interruption = Interruption::deferred()?;
     claim(sweep, &folder, &interruption)?;
     if let Some(finished) = sweep.is_complete_in(folder.path()) {
-        // A kill between the last file and this leaves journals.
-        journal::paths(folder.path())?.iter().for_each(|path| drop(fs::remove_file(path)));
-        show(running, &folder, sweep, None)?;
-        return finished.check();
+        return end(sweep, running, &folder, finished, None);
     }
     let header = Header {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -99,6 +96,10 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
         train(&confirmation, &mut journals)?;
     }
     let unconfirmed = missing(&confirmation, &journals);
+    if let Some(finished) = sweep.is_complete_in(folder.path()) {
+        // Another program was faster.
+        return end(sweep, running, &folder, finished, None);
+    }
     if running.task.is_some() {
         let state = match (untuned, unconfirmed) {
             (0, 0) => "all trainings are over; `candle-optim merge` ends the work".into(),
@@ -122,10 +123,24 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     let runs = sweep.runs(&all, &journals.records);
     let statistics = sweep.statistics(&runs);
     sweep.write(&folder, &interruption, &journals, &runs, &statistics, &all)?;
-    journals.remove();
-    show(running, &folder, sweep, Some((&runs, &statistics)))?;
+    drop(journals);
     let any = winners.iter().any(Option::is_some);
-    if any { Finished::Some } else { Finished::None }.check()
+    let finished = if any { Finished::Some } else { Finished::None };
+    end(sweep, running, &folder, finished, Some((&runs, &statistics)))
+}
+
+/// Ends the work on a folder that is complete.
+fn end(
+    sweep: &Sweep,
+    running: &Running,
+    folder: &Folder,
+    finished: Finished,
+    found: Option<(&Runs, &Statistics)>,
+) -> Result<()> {
+    // What is over is in the other files. A program that writes a journal yet, or was killed before this, is late.
+    journal::paths(folder.path())?.iter().for_each(|path| drop(fs::remove_file(path)));
+    show(running, folder, sweep, found)?;
+    finished.check()
 }
 
 /// Makes the folder that of this comparison, or checks that it is.

@@ -130,7 +130,7 @@ impl Sweep {
         whole.then_some(if any { Finished::Some } else { Finished::None })
     }
 
-    /// Writes all files.
+    /// Writes all files, unless another program has.
     ///
     /// # Errors
     /// The system's, or a journal that has changed. The journals are still there then.
@@ -177,10 +177,12 @@ impl Sweep {
             (ANSWER, &text(answer)),
             (SUMMARY, &text(self.summary(statistics)?)),
         ];
-        let lock = folder.lock(interruption)?;
-        let staged = files.iter().map(|(name, contents)| folder.stage(name, contents)).collect::<Result<Vec<_>>>()?;
-        staged.into_iter().try_for_each(|(staged, _)| staged.persist())?;
-        drop(lock);
-        Ok(())
+        let _lock = folder.lock(interruption)?;
+        let staged: Result<Vec<_>> = files.iter().map(|(name, contents)| folder.stage(name, contents)).collect();
+        if self.is_complete_in(folder.path()).is_some() {
+            // Another program was faster, and has removed the journals.
+            return Ok(());
+        }
+        staged?.into_iter().try_for_each(|(staged, _)| staged.persist())
     }
 }

@@ -218,12 +218,6 @@ impl Journals {
         };
         read().with_context(|| format!("cannot read the journal '{}'", self.files[number].display()))
     }
-
-    /// Removes all journals, when their runs are in other files.
-    pub fn remove(self) {
-        drop(self.own);
-        self.files.iter().for_each(|path| drop(fs::remove_file(path)));
-    }
 }
 
 /// The journals of a folder.

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -31,4 +31,25 @@ impl Folder {
         assert!(output.status.success() && output.stderr.is_empty(), "{arguments}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
+
+    /// The program under limits of a shell, as `ulimit` sets them.
+    pub fn limited(&self, limits: &str, arguments: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!(r#"{limits}; exec "$@""#), "sh", PROGRAM]);
+        command.args(arguments.split_whitespace()).current_dir(self.0.path());
+        command
+    }
+}
+
+/// Checks that a run failed with one line, and gives that.
+pub fn assert_error(what: &str, output: &Output, code: i32) -> String {
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{what}: {output:?}");
+    assert!(stderr.starts_with("error: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{what}: {stderr}");
+    stderr
+}
+
+/// How many cases a part of the harness tries.
+pub fn rounds(usual: usize, share: usize) -> usize {
+    std::env::var("FAULTS").map_or(usual, |all| all.parse::<usize>().unwrap() / share)
 }
