@@ -18,7 +18,7 @@ use super::minimize::{self, minimize};
 use super::nn::Activation;
 use super::optimizer::{Stepper, Storage, parse, state_bytes};
 use super::output::{Output, Results};
-use super::plot::Figure;
+use super::plot::{Figure, Picture};
 use super::tables::progress_bar;
 use super::train::{self, Settings, train};
 use super::twins::{registry, twin};

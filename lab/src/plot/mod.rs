@@ -1,0 +1,12 @@
+//! Pictures, as PNG and SVG.
+//!
+//! | module | what |
+//! |---|---|
+//! | `paper` | what all pictures share |
+//! | `losses` | the chapter's figure |
+
+mod losses;
+mod paper;
+
+pub use losses::Figure;
+pub use paper::Picture;

@@ -1,0 +1,203 @@
+//! What all pictures share: the font, the colors, axes, and the files.
+
+use std::sync::Once;
+
+use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
+use plotters::coord::types::RangedCoordf64;
+use plotters::prelude::*;
+
+/// The PNG is drawn this much larger and averaged down, which smooths every edge.
+const OVERSAMPLING: u32 = 2;
+/// Ticks of an axis.
+const TICKS: f64 = 8.;
+
+/// The name of the font.
+pub const FONT: &str = "sans-serif";
+/// Text and axes.
+pub const INK: RGBColor = RGBColor(0x26, 0x26, 0x26);
+/// Lines of a grid.
+pub const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
+/// Okabe and Ito, 2008, "Color universal design", without black and yellow, but with a purple and a brown.
+pub const PALETTE: [RGBColor; 8] = [
+    RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x6a, 0x3d, 0x9a),
+    RGBColor(0x7f, 0x4f, 0x24),
+];
+/// Pixels of a dash, and between two. A line has one of these when all colors are taken, and none before.
+pub const DASHES: [[u32; 2]; 3] = [[30, 7], [4, 6], [12, 14]];
+
+/// A picture.
+pub trait Picture {
+    /// Pixels across and down.
+    fn size(&self) -> (u32, u32);
+    /// Draws everything, `zoom` times as large.
+    ///
+    /// # Errors
+    /// That of the backend.
+    fn draw<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, Shift>,
+        zoom: u32,
+    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>>;
+
+    /// As a PNG file.
+    ///
+    /// # Errors
+    /// A picture that cannot be drawn.
+    fn png(&self) -> Result<Vec<u8>> {
+        let size = self.size();
+        let (width, height) = (size.0 * OVERSAMPLING, size.1 * OVERSAMPLING);
+        let mut pixels = vec![0; (width * height * 3) as usize];
+        whole(self, &BitMapBackend::with_buffer(&mut pixels, (width, height)).into_drawing_area(), OVERSAMPLING)?;
+
+        let mut file = vec![];
+        let mut encoder = png::Encoder::new(&mut file, size.0, size.1);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        encoder.write_header()?.write_image_data(&average(&pixels, width as usize, OVERSAMPLING as usize))?;
+        Ok(file)
+    }
+
+    /// As an SVG file.
+    ///
+    /// # Errors
+    /// A picture that cannot be drawn.
+    fn svg(&self) -> Result<String> {
+        let mut file = String::new();
+        whole(self, &SVGBackend::with_string(&mut file, self.size()).into_drawing_area(), 1)?;
+        Ok(file)
+    }
+}
+
+/// A picture on white paper, in the bundled font.
+fn whole<B: DrawingBackend>(picture: &(impl Picture + ?Sized), area: &DrawingArea<B, Shift>, zoom: u32) -> Result<()> {
+    register_font();
+    let drawn = area.fill(&WHITE).and_then(|()| picture.draw(area, zoom)).and_then(|()| area.present());
+    drawn.map_err(|error| anyhow!("cannot draw the figure: {error}"))
+}
+
+/// The power of ten at or below x, which is positive and normal.
+pub fn power_of_ten(x: f64) -> f64 {
+    // `powi` rounds more than once.
+    format!("1e{}", x.log10().floor()).parse().unwrap_or(1.)
+}
+
+/// Round numbers from `from` to `to`, at most [`TICKS`] or so and at least `least` apart.
+pub fn ticks(from: f64, to: f64, least: f64) -> Vec<f64> {
+    let rough = ((to - from) / TICKS).max(least);
+    let power = 10f64.powi(rough.log10().floor() as i32);
+    let step = [1., 2., 5., 10.].into_iter().map(|n| n * power).find(|step| *step >= rough * (1. - 1e-9));
+    let step = step.unwrap_or(10. * power);
+    let (first, last) = ((from / step).ceil() as i64, (to / step).floor() as i64);
+    (first..=last).map(|i| i as f64 * step).collect()
+}
+
+/// An axis with ticks of ours: plotters' own are no whole numbers, and do not end where numbers are far from 1.
+pub struct Axis {
+    range: RangedCoordf64,
+    ticks: Vec<f64>,
+}
+
+impl Axis {
+    /// An axis between two numbers, whose ticks are `least` apart or more.
+    pub fn new(from: f64, to: f64, least: f64) -> Self {
+        Self { range: (from..to).into(), ticks: ticks(from, to, least) }
+    }
+}
+
+impl Ranged for Axis {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        self.range.map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.ticks.clone()
+    }
+
+    fn range(&self) -> std::ops::Range<f64> {
+        self.range.range()
+    }
+}
+
+/// The font of a picture's title.
+pub fn title_font(zoom: u32) -> FontDesc<'static> {
+    (FONT, 26 * zoom).into_font()
+}
+
+/// A text that is at most `width` pixels wide, cut if need be, and without what a picture cannot show.
+pub fn fitted(text: &str, font: &FontDesc, width: u32) -> String {
+    let allowed = |c: char| if c.is_control() || ['\u{fffe}', '\u{ffff}'].contains(&c) { '\u{fffd}' } else { c };
+    // No letter is narrower than a pixel.
+    let mut letters: Vec<char> = text.chars().map(allowed).take(width as usize + 1).collect();
+    let fits = |text: &str| font.box_size(text).is_ok_and(|(wide, _)| wide <= width);
+    let whole = String::from_iter(&letters);
+    if fits(&whole) {
+        return whole;
+    }
+    while letters.pop().is_some() {
+        let cut = String::from_iter(&letters) + "…";
+        if fits(&cut) {
+            return cut;
+        }
+    }
+    String::new()
+}
+
+/// Means of squares of `factor` by `factor` RGB pixels.
+pub fn average(pixels: &[u8], width: usize, factor: usize) -> Vec<u8> {
+    let rows = pixels.chunks_exact(width * 3 * factor);
+    let mut small = Vec::with_capacity(pixels.len() / (factor * factor));
+    for block in rows {
+        for x in 0..width / factor {
+            for channel in 0..3 {
+                let square = (0..factor * factor)
+                    .map(|i| usize::from(block[((i / factor) * width + x * factor + i % factor) * 3 + channel]));
+                small.push((square.sum::<usize>() / (factor * factor)) as u8);
+            }
+        }
+    }
+    small
+}
+
+/// Makes the bundled font known, so that a picture is the same everywhere.
+pub fn register_font() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Fails only for a file that is not a font, which the tests would show.
+        let _ = plotters::style::register_font(FONT, FontStyle::Normal, include_bytes!("font/Roboto-Regular.ttf"));
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        assert_eq!(ticks(1., 100., 1.), [20., 40., 60., 80., 100.]);
+        assert_eq!(ticks(0.5, 1.5, 1.), [1.]);
+        assert_eq!(ticks(1., 3., 1.), [1., 2., 3.]);
+        assert_eq!(ticks(1., 1e7, 1.), [2e6, 4e6, 6e6, 8e6, 1e7]);
+        let all: Vec<f64> = (1..300).flat_map(|i| [i as f64 * 0.37, i as f64 * 1e-9, i as f64 * 1e4]).collect();
+        for range in all {
+            let ticks = ticks(-0.3 * range, 0.7 * range, 0.);
+            assert!((3..=9).contains(&ticks.len()), "{range}: {ticks:?}");
+        }
+    }
+
+    #[test]
+    fn averaging_takes_each_square_to_its_mean() {
+        let row = |a: u8, b: u8| [a, a, a, b, b, b];
+        assert_eq!(average(&[row(0, 4), row(8, 12)].concat(), 2, 2), [6, 6, 6]);
+    }
+}
