@@ -157,7 +157,7 @@ fn files_are_the_same_for_any_number_of_workers_and_from_the_experiment_alone() 
     let files = folder.files("a");
     assert_eq!(
         files.keys().collect::<Vec<_>>(),
-        ["answer.txt", "experiment.toml", "losses.csv", "runs.csv", "summary.json"]
+        ["answer.txt", "comparison.png", "comparison.svg", "experiment.toml", "losses.csv", "runs.csv", "summary.json"]
     );
     assert_eq!(files, folder.files("b"));
     assert_eq!(files, folder.files("c"));

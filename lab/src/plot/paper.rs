@@ -108,7 +108,12 @@ pub struct Axis {
 impl Axis {
     /// An axis between two numbers, whose ticks are `least` apart or more.
     pub fn new(from: f64, to: f64, least: f64) -> Self {
-        Self { range: (from..to).into(), ticks: ticks(from, to, least) }
+        Self::with_ticks(from, to, ticks(from, to, least))
+    }
+
+    /// An axis between two numbers with these ticks.
+    pub fn with_ticks(from: f64, to: f64, ticks: Vec<f64>) -> Self {
+        Self { range: (from..to).into(), ticks }
     }
 }
 
@@ -169,7 +174,7 @@ pub fn average(pixels: &[u8], width: usize, factor: usize) -> Vec<u8> {
     small
 }
 
-/// Makes the bundled font known, so that a picture is the same everywhere.
+/// Makes the bundled font known, so that a picture is the same everywhere. A font that is made before has no letters.
 pub fn register_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

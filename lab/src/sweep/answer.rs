@@ -258,7 +258,8 @@ pub fn table(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> impl Displa
             .enumerate()
             .map(|(at, (name, optimizer))| (at, name.as_str(), optimizer))
             .collect();
-        let shown: Vec<_> = all.iter().filter_map(|row| Some((row, row.2.confirmed.as_ref()?))).collect();
+        let mut shown: Vec<_> = all.iter().filter_map(|row| Some((row, row.2.confirmed.as_ref()?))).collect();
+        shown.sort_by(|(_, a), (_, b)| a.test_loss_quartiles[1].total_cmp(&b.test_loss_quartiles[1]));
         let of = &sweep.problems[index];
         let setting = |at: usize, winner: Option<usize>| {
             let search = sweep.experiment.optimizer[at].search.iter().flat_map(|search| &search.0);

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::answer;
 use super::journal::{Journals, Record};
+use super::picture::Comparison;
 use super::plan::Key;
 use super::runs::{Phase, Run, Runs};
 use super::statistics::{Statistics, Which, statistics};
@@ -18,6 +19,7 @@ use super::{Experiment, Score, Sweep};
 use crate::folder::{Contents, Folder};
 use crate::interruption::Interruption;
 use crate::output::SUMMARY;
+use crate::plot::Picture;
 use crate::summary;
 
 /// The experiment, with all defaults.
@@ -25,7 +27,8 @@ pub const EXPERIMENT: &str = "experiment.toml";
 /// The answer in words.
 pub const ANSWER: &str = "answer.txt";
 /// All files, in the order in which they get their names: the summary is the last.
-pub const ALL: [&str; 6] = [EXPERIMENT, "runs.csv", "losses.csv", "timings.csv", ANSWER, SUMMARY];
+pub const ALL: [&str; 8] =
+    [EXPERIMENT, "runs.csv", "losses.csv", "timings.csv", ANSWER, "comparison.png", "comparison.svg", SUMMARY];
 
 /// How many trainings of a comparison finished.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -170,11 +173,15 @@ impl Sweep {
             Ok(timings.flush()?)
         };
         let text = |text: String| move |out: &mut dyn Write| Ok(out.write_all(text.as_bytes())?);
-        let files: [(&str, &Contents); 5] = [
+        let picture = Comparison::new(self, runs, statistics);
+        let (png, svg) = (picture.png()?, picture.svg()?);
+        let files: [(&str, &Contents); 7] = [
             ("runs.csv", &|out| runs.write(out)),
             ("losses.csv", &losses),
             ("timings.csv", &timings),
             (ANSWER, &text(answer)),
+            ("comparison.png", &|out| Ok(out.write_all(&png)?)),
+            ("comparison.svg", &text(svg)),
             (SUMMARY, &text(self.summary(statistics)?)),
         ];
         let _lock = folder.lock(interruption)?;

@@ -15,6 +15,7 @@
 //! | `statistics` | what follows from it |
 //! | `files` | the files of a comparison that is complete |
 //! | `answer` | the result in words |
+//! | `picture` | the result to look at |
 //! | `task` | a share of the work, of one machine of many |
 //! | `commands` | `sweep`, `run` and `merge` |
 
@@ -25,6 +26,7 @@ mod experiment;
 mod files;
 mod forecast;
 mod journal;
+mod picture;
 mod plan;
 mod problem;
 pub mod runs;

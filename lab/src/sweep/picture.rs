@@ -1,0 +1,489 @@
+//! The picture of a comparison. Left, how the score depends on the learning rate; right, what the confirmation measured.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::Sweep;
+use super::runs::{Phase, Run, Runs};
+use super::statistics::{Statistics, median, quartiles};
+use crate::plot::{Axis, DASHES, FONT, GRID, INK, PALETTE, Picture, fitted, register_font, title_font};
+
+/// Pixels across.
+const WIDTH: u32 = 1600;
+/// Pixels above the panels, and the least of a row of panels.
+const TOP: u32 = 64;
+const ROW: u32 = 560;
+/// Pixels of an optimizer in the right panel, and what is above and below them.
+const LINE: u32 = 30;
+const AROUND: u32 = 130;
+/// The most pixels for the names of optimizers, and of the line beside each.
+const NAMES: u32 = 330;
+const SAMPLE: u32 = 34;
+/// Bands of more optimizers hide each other.
+const MOST_BANDS: usize = 8;
+/// Losses this many times that of a constant prediction stand at the end of their axis.
+const MOST_OF_BASELINE: f64 = 10.;
+/// The most problems that are drawn.
+const MOST: usize = 6;
+const GRAY: RGBColor = RGBColor(0x80, 0x80, 0x80);
+
+/// A picture of all problems, or of the first.
+pub struct Comparison {
+    title: String,
+    problems: Vec<Panels>,
+}
+
+/// A problem.
+struct Panels {
+    /// What stands above both panels; nothing if there is one problem.
+    name: String,
+    /// Whether it is a function, which has no test rows.
+    is_function: bool,
+    optimizers: Vec<Optimizer>,
+    /// The score of a constant prediction.
+    baseline: f64,
+}
+
+struct Optimizer {
+    name: String,
+    /// Its number in the experiment.
+    look: usize,
+    /// By learning rate, from the lowest; empty where it is not searched.
+    rates: Vec<Rate>,
+    /// The best score of all.
+    best: Option<f64>,
+    /// Test losses of the confirmation that are finite, and how many are not.
+    losses: Vec<f64>,
+    diverged: usize,
+    quartiles: Option<[f64; 3]>,
+}
+
+/// What was tried at a learning rate: the best of its settings.
+struct Rate {
+    lr: f64,
+    score: f64,
+    /// Quartiles of the losses of its seeds.
+    low: f64,
+    high: f64,
+    /// Whether a run diverged.
+    diverged: bool,
+    wins: bool,
+}
+
+impl Comparison {
+    /// The picture of these runs.
+    pub fn new(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> Self {
+        register_font();
+        let tuning = &sweep.experiment.tuning;
+        let found = &statistics.problems.0;
+        let what = match found.as_slice() {
+            [(name, _)] => name.clone(),
+            all => format!("{} problems", all.len()),
+        };
+        let left_out = found.len().saturating_sub(MOST);
+        let left_out = if left_out > 0 { format!(" ({left_out} are not drawn)") } else { String::new() };
+        let (trials, seeds, fresh) = (tuning.trials, tuning.seeds, tuning.confirm_seeds);
+        let title = format!(
+            "Optimizers on {what}{left_out}: up to {trials} settings on {seeds} seeds, the best on {fresh} fresh seeds"
+        );
+        let several = found.len() > 1;
+        let panels = |(at, (name, _)): (usize, &(String, super::statistics::Problem))| {
+            let name_above = if several { name.clone() } else { String::new() };
+            Panels::new(sweep, at, name_above, runs, statistics)
+        };
+        let problems = found.iter().enumerate().take(MOST).map(panels).collect();
+        Self { title: fitted(&title, &title_font(1), WIDTH - 60), problems }
+    }
+}
+
+impl Panels {
+    fn new(sweep: &Sweep, at: usize, name: String, runs: &Runs, statistics: &Statistics) -> Self {
+        let (label, found) = &statistics.problems.0[at];
+        // That of a wrapper's base counts as its own.
+        let is_rate = |key: &str| key.trim_start_matches("base_") == "lr";
+        let rate = |run: &Run| {
+            let mut pairs = runs.keys.iter().zip(&run.searched);
+            pairs.find_map(|(key, value)| value.as_ref().filter(|_| is_rate(key)))?.parse::<f64>().ok()
+        };
+        let of_problem: Vec<&Run> = runs.rows.iter().filter(|run| run.problem == *label).collect();
+        let mut optimizers: Vec<Optimizer> = found
+            .optimizers
+            .0
+            .iter()
+            .enumerate()
+            .map(|(look, (name, statistics))| {
+                let own = of_problem.iter().filter(|run| run.optimizer == *name);
+                let (tune, confirm): (Vec<&Run>, Vec<&Run>) = own.partition(|run| run.phase == Phase::Tune);
+                let mut rates: Vec<Rate> = vec![];
+                for &(trial, score) in &statistics.scores.0 {
+                    let of_trial: Vec<&&Run> = tune.iter().filter(|run| run.trial == trial).collect();
+                    let Some(lr) = of_trial.first().and_then(|run| rate(run)) else { continue };
+                    let capped = |run: &&&Run| run.outcome.validation_loss.min(run.outcome.baseline_loss);
+                    let [low, _, high] =
+                        quartiles(&of_trial.iter().map(capped).collect::<Vec<_>>()).unwrap_or([score; 3]);
+                    let diverged = of_trial.iter().any(|run| run.outcome.diverged_at.is_some());
+                    let new = Rate { lr, score, low, high, diverged, wins: statistics.winner == Some(trial) };
+                    match rates.iter_mut().find(|known| known.lr == lr) {
+                        Some(known) if new.wins || !known.wins && new.score < known.score => *known = new,
+                        Some(_) => {}
+                        None => rates.push(new),
+                    }
+                }
+                rates.sort_by(|a, b| a.lr.total_cmp(&b.lr));
+                let losses: Vec<f64> = confirm.iter().filter_map(|run| run.outcome.test_loss).collect();
+                let finite: Vec<f64> = losses.iter().copied().filter(|loss| loss.is_finite()).collect();
+                let scores = statistics.scores.0.iter().map(|&(_, score)| score);
+                Optimizer {
+                    name: fitted(name, &names_font(1), NAMES),
+                    look,
+                    rates,
+                    best: scores.min_by(f64::total_cmp),
+                    diverged: losses.len() - finite.len(),
+                    losses: finite,
+                    quartiles: statistics.confirmed.as_ref().map(|confirmed| confirmed.test_loss_quartiles),
+                }
+            })
+            .collect();
+        let middle = |optimizer: &Optimizer| optimizer.quartiles.map_or(f64::INFINITY, |[_, middle, _]| middle);
+        optimizers.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
+        let baselines: Vec<f64> = of_problem.iter().map(|run| run.outcome.baseline_loss).collect();
+        let is_function = sweep.problems[at].rows().is_none();
+        Self { name, is_function, optimizers, baseline: median(&baselines).unwrap_or(0.) }
+    }
+
+    /// Pixels for the names with their lines.
+    fn names(&self) -> u32 {
+        let width = |optimizer: &Optimizer| names_font(1).box_size(&optimizer.name).map_or(0, |(width, _)| width);
+        self.optimizers.iter().map(width).max().unwrap_or(0).min(NAMES) + SAMPLE + 40
+    }
+
+    /// Pixels down.
+    fn height(&self) -> u32 {
+        ROW.max(self.optimizers.len() as u32 * LINE + AROUND)
+    }
+}
+
+/// How numbers lie on an axis.
+struct Scale {
+    /// By equal ratios.
+    log: bool,
+    from: f64,
+    to: f64,
+}
+
+impl Scale {
+    /// A scale for `numbers` that are finite: of equal ratios if they span more than a decade.
+    fn new(numbers: impl Iterator<Item = f64> + Clone, always_log: bool) -> Self {
+        let (least, most) = numbers.clone().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+        if least > most {
+            return Self { log: false, from: 0., to: 1. };
+        }
+        let positive = numbers.filter(|&x| x >= f64::MIN_POSITIVE).fold(f64::INFINITY, f64::min);
+        if least >= 0. && positive < most && (always_log || most / positive > 10. || most / least > 10.) {
+            // Zero stands at the end.
+            let (from, to) = (positive.log10() - f64::from(least < positive), most.log10());
+            let margin = 0.04 * (to - from);
+            return Self { log: true, from: from - margin, to: to + margin };
+        }
+        let log = always_log && least > 0.;
+        let (from, to) = if log { (least.log10(), most.log10()) } else { (least, most) };
+        // A range that has room for ticks, even of one number, or of numbers that are all but zero.
+        let least = if log { 0.5 } else { (1e-3 * from.abs().max(to.abs())).max(1e-300) };
+        let margin = (0.04 * (to - from)).max(least);
+        Self { log, from: from - margin, to: to + margin }
+    }
+
+    /// Where a number lies.
+    fn at(&self, x: f64) -> f64 {
+        if self.log { x.log10().clamp(self.from, self.to) } else { x.clamp(self.from, self.to) }
+    }
+
+    fn axis(&self) -> Axis {
+        // Decades if there are two or more, else what is round within them.
+        if self.log && self.to - self.from < 2. {
+            let decades = self.from.floor() as i32..=self.to.ceil() as i32;
+            let round = decades.flat_map(|power| [1., 2., 5.].map(|n| f64::from(power) + f64::log10(n)));
+            return Axis::with_ticks(self.from, self.to, round.filter(|x| (self.from..self.to).contains(x)).collect());
+        }
+        Axis::new(self.from, self.to, if self.log { 1. } else { 0. })
+    }
+
+    fn label(&self, at: f64) -> String {
+        let x = if self.log { 10f64.powf(at) } else { at };
+        // The shortest that a tick of two digits needs.
+        let text: f64 = format!("{x:.2e}").parse().unwrap_or(x);
+        if x.abs() < 1e-300 {
+            "0".into()
+        } else if (1e-4..1e5).contains(&text.abs()) {
+            format!("{text}")
+        } else {
+            format!("{text:e}")
+        }
+    }
+}
+
+type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
+
+impl Picture for Comparison {
+    fn size(&self) -> (u32, u32) {
+        (WIDTH, TOP + self.problems.iter().map(Panels::height).sum::<u32>())
+    }
+
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, zoom: u32) -> Drawn<B> {
+        let z = zoom as i32;
+        let title = title_font(zoom).color(&INK).pos(Pos::new(HPos::Center, VPos::Top));
+        area.draw(&Text::new(self.title.as_str(), (WIDTH as i32 * z / 2, 18 * z), title))?;
+        let (_, mut rest) = area.split_vertically(TOP as i32 * z);
+        for panels in &self.problems {
+            let (row, below) = rest.split_vertically(panels.height() as i32 * z);
+            let row = row.margin(0, 20 * z, 0, 0);
+            let (left, right) = row.split_horizontally((WIDTH / 2 - 60) as i32 * z);
+            panels.draw_rates(&left, zoom)?;
+            panels.draw_losses(&right, zoom)?;
+            rest = below;
+        }
+        Ok(())
+    }
+}
+
+impl Panels {
+    fn caption(&self, what: &str) -> String {
+        let name = if self.name.is_empty() { String::new() } else { format!("{}: ", self.name) };
+        fitted(&format!("{name}{what}"), &(FONT, 21).into_font(), WIDTH / 2 - 80)
+    }
+
+    fn draw_rates<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, zoom: u32) -> Drawn<B> {
+        let font = |size: u32| (FONT, size * zoom).into_font().color(&INK);
+        let all = || self.optimizers.iter().flat_map(|optimizer| &optimizer.rates);
+        let bands = self.optimizers.len() <= MOST_BANDS;
+        let rates: Vec<f64> = all().map(|rate| rate.lr).filter(|lr| lr.is_finite()).collect();
+        let scores: Vec<f64> = all()
+            .flat_map(|rate| if bands { vec![rate.score, rate.low, rate.high] } else { vec![rate.score] })
+            .chain(self.optimizers.iter().filter_map(|optimizer| optimizer.best))
+            .chain([self.baseline])
+            .filter(|x| x.is_finite())
+            .collect();
+        let (x, y) = (Scale::new(rates.iter().copied(), true), Scale::new(scores.iter().copied(), false));
+        let mut chart = ChartBuilder::on(area)
+            .caption(self.caption("score by learning rate"), font(21))
+            .margin_left(24 * zoom)
+            .margin_right(14 * zoom)
+            .x_label_area_size(52 * zoom)
+            .y_label_area_size(84 * zoom)
+            .build_cartesian_2d(x.axis(), y.axis())?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID.stroke_width(zoom))
+            .axis_style(INK.stroke_width(zoom))
+            .x_desc("Learning rate (× some runs diverged)")
+            .y_desc(if self.is_function { "Mean value" } else { "Mean validation loss" })
+            .axis_desc_style(font(18))
+            .label_style(font(16))
+            .x_label_formatter(&|at| x.label(*at))
+            .y_label_formatter(&|at| y.label(*at))
+            .draw()?;
+
+        let base = y.at(self.baseline);
+        let ends = [(x.from, base), (x.to, base)];
+        chart.draw_series(DashedLineSeries::new(ends, 8 * zoom, 6 * zoom, GRAY.stroke_width(2 * zoom)))?;
+        let name = if self.is_function { "start" } else { "constant prediction" };
+        let style = (FONT, 15 * zoom).into_font().color(&GRAY).pos(Pos::new(HPos::Left, VPos::Bottom));
+        chart.draw_series([Text::new(name, (x.from + 0.01 * (x.to - x.from), base), style)])?;
+
+        for optimizer in &self.optimizers {
+            let color = PALETTE[optimizer.look % PALETTE.len()];
+            let at = |rate: &Rate, value: f64| (x.at(rate.lr), y.at(value));
+            let upper = optimizer.rates.iter().map(|rate| at(rate, rate.high));
+            let lower = optimizer.rates.iter().rev().map(|rate| at(rate, rate.low));
+            if optimizer.rates.len() > 1 && bands {
+                chart.draw_series([Polygon::new(upper.chain(lower).collect::<Vec<_>>(), color.mix(0.12))])?;
+            }
+        }
+        for optimizer in &self.optimizers {
+            let color = PALETTE[optimizer.look % PALETTE.len()];
+            let mut points: Vec<(f64, f64)> =
+                optimizer.rates.iter().map(|rate| (x.at(rate.lr), y.at(rate.score))).collect();
+            if let (true, Some(best)) = (points.is_empty(), optimizer.best) {
+                // Without a learning rate that is searched, the score is the same everywhere.
+                points = vec![(x.from, y.at(best)), (x.to, y.at(best))];
+            }
+            let style = color.stroke_width(3 * zoom);
+            if let Some([dash, gap]) = dash(optimizer.look) {
+                chart.draw_series(DashedLineSeries::new(points, dash * zoom, gap * zoom, style))?;
+            } else {
+                // Single segments: the bitmap's joints shoot out at sharp turns.
+                chart.draw_series(points.windows(2).map(|part| PathElement::new(part.to_vec(), style)))?;
+            }
+            for rate in &optimizer.rates {
+                let point = (x.at(rate.lr), y.at(rate.score));
+                if rate.diverged {
+                    chart.draw_series([Cross::new(point, 6 * zoom, color.stroke_width(2 * zoom))])?;
+                } else {
+                    chart.draw_series([Circle::new(point, 4 * zoom, color.filled())])?;
+                }
+                if rate.wins {
+                    chart.draw_series([Circle::new(point, 10 * zoom, color.stroke_width(3 * zoom))])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn draw_losses<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, zoom: u32) -> Drawn<B> {
+        let z = zoom as i32;
+        let font = |size: u32| (FONT, size * zoom).into_font().color(&INK);
+        let losses: Vec<f64> = self.optimizers.iter().flat_map(|optimizer| &optimizer.losses).copied().collect();
+        let limit = if self.baseline > 0. { MOST_OF_BASELINE * self.baseline } else { f64::INFINITY };
+        let x = Scale::new(losses.iter().copied().filter(|loss| *loss <= limit), false);
+        let rows = self.optimizers.len() as f64;
+        let what = if self.is_function { "value on fresh seeds" } else { "test loss on fresh seeds" };
+        let mut chart = ChartBuilder::on(area)
+            .caption(self.caption(what), font(21))
+            .margin_right(30 * zoom)
+            .x_label_area_size(52 * zoom)
+            .y_label_area_size(self.names() * zoom)
+            .build_cartesian_2d(x.axis(), Axis::with_ticks(-0.5, rows - 0.5, vec![]))?;
+        chart
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID.stroke_width(zoom))
+            .axis_style(INK.stroke_width(zoom))
+            .x_desc(if self.is_function {
+                "Value: quartiles and each seed"
+            } else {
+                "Test loss: quartiles and each seed"
+            })
+            .axis_desc_style(font(18))
+            .label_style(font(16))
+            .x_label_formatter(&|at| x.label(*at))
+            .draw()?;
+
+        for (row, optimizer) in self.optimizers.iter().enumerate() {
+            let color = PALETTE[optimizer.look % PALETTE.len()];
+            let y = rows - 1. - row as f64;
+            let seed = |&loss: &f64| Circle::new((x.at(loss), y), 3 * zoom, color.mix(0.35).filled());
+            chart.draw_series(optimizer.losses.iter().map(seed))?;
+            if let Some([low, middle, high]) = optimizer.quartiles.filter(|[low, ..]| low.is_finite()) {
+                let end = |loss: f64| if loss.is_finite() { x.at(loss) } else { x.to };
+                let between = vec![(end(low), y), (end(high), y)];
+                chart.draw_series([PathElement::new(between, color.stroke_width(4 * zoom))])?;
+                chart.draw_series([Circle::new((end(middle), y), 7 * zoom, color.filled())])?;
+                chart.draw_series([Circle::new((end(middle), y), 3 * zoom, WHITE.filled())])?;
+            }
+            let beyond = optimizer.losses.iter().filter(|loss| **loss > limit).count();
+            let counts = [(beyond, "beyond"), (optimizer.diverged, "diverged")];
+            let said = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}"));
+            let said = match optimizer.quartiles {
+                None => "none finished".into(),
+                Some(_) => said.collect::<Vec<_>>().join(", "),
+            };
+            if !said.is_empty() {
+                let style = (FONT, 15 * zoom).into_font().color(&color).pos(Pos::new(HPos::Right, VPos::Bottom));
+                chart.draw_series([Text::new(said, (x.to, y), style)])?;
+            }
+            // The name with its line, left of the axis.
+            let (left, middle) = chart.backend_coord(&(x.from, y));
+            let (origin_x, origin_y) = area.get_base_pixel();
+            let (left, middle) = (left - origin_x, middle - origin_y);
+            let [dash, gap] = dash(optimizer.look).unwrap_or([SAMPLE, 0]);
+            let (start, end) = (left - (SAMPLE as i32 + 12) * z, left - 12 * z);
+            for from in (start..end).step_by(((dash + gap) * zoom) as usize) {
+                let part = [(from, middle), (end.min(from + (dash * zoom) as i32), middle)];
+                area.draw(&PathElement::new(part, color.stroke_width(3 * zoom)))?;
+            }
+            let style = names_font(zoom).color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
+            area.draw(&Text::new(optimizer.name.as_str(), (start - 10 * z, middle), style))?;
+        }
+        Ok(())
+    }
+}
+
+fn names_font(zoom: u32) -> FontDesc<'static> {
+    (FONT, 17 * zoom).into_font()
+}
+
+/// The dash of an optimizer by its number: none until all colors are taken.
+fn dash(look: usize) -> Option<[u32; 2]> {
+    let round = look / PALETTE.len() % (DASHES.len() + 1);
+    (round > 0).then(|| DASHES[round - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn optimizer(name: &str, look: usize, scores: &[f64], losses: &[f64]) -> Optimizer {
+        let rate = |(i, &score): (usize, &f64)| Rate {
+            lr: 10f64.powi(i as i32 - 3),
+            score,
+            low: score * 0.9,
+            high: score * 1.1,
+            diverged: i == 1,
+            wins: i == 0,
+        };
+        let finite: Vec<f64> = losses.iter().copied().filter(|loss| loss.is_finite()).collect();
+        Optimizer {
+            name: fitted(name, &names_font(1), NAMES),
+            look,
+            rates: scores.iter().enumerate().map(rate).collect(),
+            best: scores.iter().copied().min_by(f64::total_cmp),
+            diverged: losses.len() - finite.len(),
+            losses: finite,
+            quartiles: quartiles(losses),
+        }
+    }
+
+    fn picture(optimizers: Vec<Optimizer>, baseline: f64) -> Comparison {
+        let panels = Panels { name: "a problem".into(), is_function: false, optimizers, baseline };
+        Comparison { title: "title".into(), problems: vec![panels] }
+    }
+
+    #[test]
+    fn every_kind_of_numbers_is_drawn() {
+        register_font();
+        let numbers = [0., 1., -1., 0.69, 1e-9, 1e9, 1e300, -1e300, 5e-324, f64::INFINITY];
+        for a in numbers {
+            for b in numbers {
+                for baseline in [0.69, 0., -1., 1e300] {
+                    let optimizers = vec![
+                        optimizer("a", 0, &[a, b], &[a, b, 0.5]),
+                        optimizer("b", 1, &[b], &[b]),
+                        optimizer("c", 2, &[], &[]),
+                    ];
+                    let file = picture(optimizers, baseline).svg().unwrap();
+                    assert!(file.ends_with("</svg>\n") && !file.contains("NaN"), "{a} {b} {baseline}");
+                }
+            }
+        }
+        assert!(picture(vec![], 0.5).png().is_ok());
+        assert!(Comparison { title: String::new(), problems: vec![] }.png().is_ok());
+    }
+
+    #[test]
+    fn all_names_are_shown_and_the_picture_grows_with_them() {
+        register_font();
+        let optimizers = (0..36).map(|i| optimizer(&format!("optimizer{i}"), i, &[0.5, 0.1], &[0.1, 0.2])).collect();
+        let many = picture(optimizers, 0.69);
+        assert_eq!(many.size(), (WIDTH, TOP + 36 * LINE + AROUND));
+        let file = many.svg().unwrap();
+        assert!((0..36).all(|i| file.contains(&format!("\noptimizer{i}\n"))));
+
+        let hostile = "<script>\"&'\u{202e}".to_owned() + &"x".repeat(10_000);
+        let file = picture(vec![optimizer(&hostile, 0, &[0.5], &[0.5])], 0.69).svg().unwrap();
+        assert!(!file.contains("<script>") && file.contains("&lt;script&gt;") && file.len() < 20_000);
+    }
+
+    #[test]
+    fn axes_of_more_than_a_decade_are_logarithmic() {
+        let scale = |numbers: &[f64]| Scale::new(numbers.iter().copied(), false);
+        assert!(!scale(&[0.2, 0.7]).log && !scale(&[-1., 100.]).log && !scale(&[0.5]).log && !scale(&[]).log);
+        let wide = scale(&[0.001, 0.7]);
+        assert!(wide.log && wide.from < -3. && wide.to > 0.7f64.log10());
+        // Zero stands at the end, a decade below all others.
+        let with_zero = scale(&[0., 1e-3, 1.]);
+        assert!(with_zero.log && with_zero.at(0.) == with_zero.from && with_zero.from < -4.);
+        assert_eq!([-2., 0., 5., -7.].map(|at| wide.label(at)), ["0.01", "1", "1e5", "1e-7"]);
+    }
+}
