@@ -5,6 +5,8 @@
 
 #![cfg(unix)]
 
+#[path = "../../tests/common/mod.rs"]
+mod common;
 mod folder;
 
 use std::collections::BTreeMap;
@@ -316,4 +318,29 @@ fn a_folder_that_cannot_be_written_is_an_error_before_any_training() {
     let error = folder.fail(&format!("{SWEEP} --out a"));
     assert!(error.contains("'a/runs.csv' is a folder, where a result file is to be written"), "{error}");
     assert!(folder.journals("a").is_empty() && PathBuf::from(PROGRAM).is_file());
+}
+
+#[test]
+fn the_manifest_of_kubernetes_sets_what_a_task_reads() {
+    let manifest = fs::read_to_string(common::path("examples/kubernetes/job.yaml")).unwrap();
+    let value = |key: &str| {
+        let lines: Vec<&str> = manifest.lines().map(str::trim).filter(|line| line.starts_with(key)).collect();
+        assert_eq!(lines.len(), 1, "{key}");
+        lines[0][key.len()..].trim().trim_matches('"').to_owned()
+    };
+    assert_eq!(value("completionMode:"), "Indexed");
+    assert_eq!(value("- name: JOB_COMPLETIONS"), "");
+    let (completions, of) = (value("completions:"), value("value:"));
+    assert_eq!(completions, of);
+    // The command as the manifest has it, in a pod's environment.
+    let command = value("command: [candle-optim,");
+    let words: Vec<&str> = command.trim_end_matches(']').split(',').map(|word| word.trim().trim_matches('"')).collect();
+    let folder = Folder::new();
+    let out = folder.path("results");
+    let words = words.iter().map(|word| if *word == "/results/sweep" { out.to_str().unwrap() } else { word });
+    let mut pod = folder.command("");
+    pod.args(words).args(["--trials", "2", "--seeds", "1", "--confirm-seeds", "1", "--epochs", "1"]);
+    let output = pod.env("JOB_COMPLETION_INDEX", "1").env("JOB_COMPLETIONS", of).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with(&format!("This is task 1 of {completions}, from 0, by Kubernetes\n")), "{said}");
 }
