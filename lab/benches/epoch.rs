@@ -131,6 +131,6 @@ fn stock<O: Optimizer>(dataset: &Dataset, config: O::Config) -> Result<(f64, Opt
 fn tensors(rows: &Rows) -> Result<(Tensor, Tensor)> {
     let n = rows.y.len();
     let x = Tensor::from_slice(&rows.x, (n, 2), &Device::Cpu)?.to_dtype(DType::F32)?;
-    let y = Tensor::from_iter(rows.y.iter().map(|&class| class as f32), &Device::Cpu)?.reshape((n, 1))?;
+    let y = Tensor::from_iter(rows.y.classes().iter().map(|&class| class as f32), &Device::Cpu)?.reshape((n, 1))?;
     Ok((x, y))
 }

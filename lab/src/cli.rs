@@ -7,7 +7,7 @@ use candle_core::{DType, Device};
 use candle_optim::{Error, Spec};
 use clap::{Args, Parser, Subcommand};
 
-use super::data::{Columns, Features, Points};
+use super::data::{Columns, Features, Points, TaskType};
 use super::minimize::Function;
 use super::nn::Activation;
 use super::optimizer::parse;
@@ -112,12 +112,15 @@ pub struct TrainArgs {
     /// Where to train: cpu, cuda, cuda:N or metal
     #[arg(long, default_value = "cpu")]
     pub device: DeviceName,
-    /// A CSV file instead of the circles: columns of numbers, and one of classes
+    /// A CSV file instead of the circles: columns of numbers, and one to predict
     #[arg(long, value_name = "FILE", conflicts_with_all = ["problem", "samples", "noise", "factor", "centers"])]
     pub data: Option<PathBuf>,
-    /// The column of classes in the file
+    /// The column of the file to predict
     #[arg(long, value_name = "COLUMN", default_value = "target", requires = "data")]
     pub target: String,
+    /// What it holds: classification (classes) or regression (numbers)
+    #[arg(long, value_name = "TYPE", default_value = "classification", requires = "data")]
+    pub task_type: TaskType,
     /// Columns of the file to leave out; repeatable
     #[arg(long, value_name = "COLUMN[,COLUMN...]", requires = "data", conflicts_with = "features")]
     pub drop: Vec<String>,
@@ -145,7 +148,7 @@ impl TrainArgs {
             [] => Features::AllBut(self.drop.clone()),
             features => Features::Only(features.to_vec()),
         };
-        Columns { target: self.target.clone(), features }
+        Columns { target: self.target.clone(), task: self.task_type, features }
     }
 }
 

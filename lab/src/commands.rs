@@ -300,7 +300,7 @@ impl Experiment for Training {
 
         let figure = Figure::new(&self.title(), &runs);
         let mut report: String = self.dataset.notes.iter().map(|note| format!("note: {note}\n")).collect();
-        report += &tables::finals(&runs).to_string();
+        report += &tables::finals(&runs, self.args.task_type).to_string();
         for (run, note) in runs.iter().filter_map(|run| Some((run, run.note.as_ref()?))) {
             report += &format!("\n{}: {note}", run.optimizer);
         }

@@ -2,8 +2,9 @@
 
 use candle_core::{D, DType, Device, Result, Storage, Tensor, Var, WithDType};
 use candle_nn::Module;
-use candle_optim::nn::{bce_with_logits, cross_entropy};
+use candle_optim::nn::{bce_with_logits, cross_entropy, mse};
 
+use crate::data::Targets;
 use crate::nn::{Activation, Dense, Mlp};
 use crate::random::torch::Generator;
 
@@ -64,35 +65,36 @@ pub enum Objective {
     Binary,
     /// More classes, a logit each: cross entropy. Targets are `[rows]` class numbers, u32.
     MultiClass(usize),
+    /// A number: mean squared error. Targets are `[rows, 1]`, of the outputs' type.
+    Squared,
 }
 
 impl Objective {
-    /// The objective for this number of classes.
+    /// The objective for this number of classes; without any, a number is predicted.
     pub fn for_classes(classes: usize) -> Self {
-        if classes == 2 { Self::Binary } else { Self::MultiClass(classes) }
+        match classes {
+            0 => Self::Squared,
+            2 => Self::Binary,
+            _ => Self::MultiClass(classes),
+        }
     }
 
-    /// How many logits the network has.
+    /// How many outputs the network has.
     pub fn outputs(self) -> usize {
         match self {
-            Self::Binary => 1,
+            Self::Binary | Self::Squared => 1,
             Self::MultiClass(classes) => classes,
         }
     }
 
-    /// The loss of the best constant prediction: the entropy of the frequencies of these classes.
-    pub fn baseline(self, classes: &[u32]) -> f64 {
-        let mut counts = vec![0usize; self.outputs().max(2)];
-        classes.iter().for_each(|&class| counts[class as usize] += 1);
-        let shares = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / classes.len() as f64);
-        shares.map(|share| -share * share.ln()).sum()
-    }
-
-    /// Class numbers as a tensor of targets.
-    pub fn targets(self, classes: &[u32], dtype: DType, device: &Device) -> Result<Tensor> {
-        match self {
-            Self::Binary => Tensor::from_slice(classes, (classes.len(), 1), device)?.to_dtype(dtype),
-            Self::MultiClass(_) => Tensor::new(classes, device),
+    /// Targets as a tensor.
+    pub fn targets(self, targets: &Targets, dtype: DType, device: &Device) -> Result<Tensor> {
+        match targets {
+            Targets::Numbers(numbers) => Tensor::from_slice(numbers, (numbers.len(), 1), device)?.to_dtype(dtype),
+            Targets::Classes(classes) => {
+                let classes = Tensor::from_iter(classes.iter().map(|&class| class as u32), device)?;
+                if self == Self::Binary { classes.reshape(((), 1))?.to_dtype(dtype) } else { Ok(classes) }
+            }
         }
     }
 
@@ -101,10 +103,11 @@ impl Objective {
         match self {
             Self::Binary => bce_with_logits(logits, targets),
             Self::MultiClass(_) => cross_entropy(logits, targets),
+            Self::Squared => mse(logits, targets),
         }
     }
 
-    /// How many rows are predicted correctly.
+    /// How many rows are predicted correctly; of numbers, none is.
     pub fn hits(self, logits: &Tensor, classes: &[u32]) -> Result<usize> {
         Ok(match self {
             Self::Binary => {
@@ -119,6 +122,7 @@ impl Objective {
                 let predicted: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
                 predicted.iter().zip(classes).map(|(predicted, class)| usize::from(predicted == class)).sum()
             }
+            Self::Squared => 0,
         })
     }
 }

@@ -151,6 +151,7 @@ pub fn training(
         Some(file) => json!({
             "file": file.display().to_string(),
             "target": args.target,
+            "task_type": args.task_type.name(),
             "columns": dataset.columns,
             "notes": dataset.notes,
         }),

@@ -9,6 +9,7 @@ use comfy_table::{CellAlignment, Table};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::bench::Measurement;
+use super::data::TaskType;
 use super::minimize::Path;
 use super::parity::Pair;
 use super::train::{Epoch, Run};
@@ -72,15 +73,16 @@ pub fn add_columns<const N: usize>(table: &mut Table, columns: [Vec<String>; N])
     }
 }
 
-/// Final losses, accuracy and time of each run.
-pub fn finals(runs: &[Run]) -> impl Display {
-    let mut table = table(&["optimizer", "train loss", "test loss", "test accuracy", "time", "per epoch"]);
+/// Final losses, accuracy or R², and time of each run.
+pub fn finals(runs: &[Run], task: TaskType) -> impl Display {
+    let measure = if task == TaskType::Regression { "test R²" } else { "test accuracy" };
+    let mut table = table(&["optimizer", "train loss", "test loss", measure, "time", "per epoch"]);
     let runs: Vec<(&Run, &Epoch)> = runs.iter().filter_map(|run| Some((run, run.epochs.last()?))).collect();
     let name = |run: &Run| match run.diverged_at() {
         Some(epoch) => format!("{} (diverged at epoch {epoch})", run.optimizer),
         None => run.optimizer.clone(),
     };
-    let accuracy = |share: Option<f64>| share.map_or("-".into(), |share| format!("{:.1} %", 100. * share));
+    let accuracy = |share: Option<f64>| share.map_or("-".into(), |share| self::accuracy(share, task));
     let micros = |run: &Run| run.time.as_secs_f64() * 1e6;
     let columns = [
         runs.iter().map(|(run, _)| name(run)).collect(),
@@ -92,6 +94,14 @@ pub fn finals(runs: &[Run]) -> impl Display {
     ];
     add_columns(&mut table, columns);
     table
+}
+
+/// A share of correct predictions in percent, or R².
+pub fn accuracy(share: f64, task: TaskType) -> String {
+    match task {
+        TaskType::Classification => format!("{:.1} %", 100. * share),
+        TaskType::Regression => format!("{share:.3}"),
+    }
 }
 
 /// Time and memory of each optimizer, next to the `plain` pass over as many bytes.

@@ -9,7 +9,7 @@ use candle_nn::Module;
 use candle_optim::Spec;
 use serde::{Deserialize, Serialize};
 
-use super::data::{Dataset, Rows};
+use super::data::{Dataset, Rows, Targets};
 use super::model::{Network, Objective};
 use super::nn::Activation;
 use super::optimizer::{Stepper, Storage, state_bytes};
@@ -44,9 +44,10 @@ pub struct Epoch {
     pub train_loss: f64,
     /// The loss on the test rows, after the epoch.
     pub test_loss: f64,
-    /// Share of training rows predicted correctly, from the same pass as `train_loss`; none where that is not finite.
+    /// Share of training rows predicted correctly, from the same pass as `train_loss`; none where that is not finite. Of
+    /// numbers, the share of their variance that is explained, R².
     pub train_accuracy: Option<f64>,
-    /// Share of test rows predicted correctly, after the epoch; none where `test_loss` is not finite.
+    /// The same of test rows, after the epoch; none where `test_loss` is not finite.
     pub test_accuracy: Option<f64>,
 }
 
@@ -172,7 +173,7 @@ impl Data {
 
     /// The loss of the best constant prediction for some of its rows.
     pub fn baseline(&self, rows: &Batch) -> f64 {
-        self.objective.baseline(&rows.classes)
+        rows.labels.baseline()
     }
 }
 
@@ -181,17 +182,10 @@ impl Data {
 pub struct Measured {
     /// The mean loss.
     pub loss: f64,
-    /// Share of the rows that are predicted correctly; none where the loss is not finite.
+    /// Share of the rows that are predicted correctly, or R²; none where the loss is not finite.
     pub accuracy: Option<f64>,
     /// How often a gradient was computed.
     pub evaluations: usize,
-}
-
-impl Measured {
-    fn new(loss: f64, hits: usize, rows: f64, evaluations: usize) -> Self {
-        // The logits of a loss that is not finite are no numbers to predict from.
-        Self { loss, accuracy: loss.is_finite().then_some(hits as f64 / rows), evaluations }
-    }
 }
 
 /// A network in training.
@@ -220,10 +214,10 @@ impl<'a> Learner<'a> {
             let logits = network.forward(&batch.x)?;
             let loss = objective.loss(&logits, &batch.y)?;
             total += batch.rows() / train.rows() * scalar(&loss)?;
-            hits += objective.hits(&logits, &batch.classes)?;
+            hits += batch.labels.hits(*objective, &logits)?;
             evaluations += optimizer.step(&loss, || objective.loss(&network.forward(&batch.x)?, &batch.y))?;
         }
-        Ok(Measured::new(total, hits, train.rows(), evaluations))
+        Ok(Measured { loss: total, accuracy: train.labels.accuracy(total, hits), evaluations })
     }
 
     /// The loss on some rows as the network is.
@@ -231,7 +225,8 @@ impl<'a> Learner<'a> {
         let objective = self.data.objective;
         let logits = self.network.evaluate(&rows.x)?;
         let loss = scalar(&objective.loss(&logits, &rows.y)?)?;
-        Ok(Measured::new(loss, objective.hits(&logits, &rows.classes)?, rows.rows(), 0))
+        let hits = rows.labels.hits(objective, &logits)?;
+        Ok(Measured { loss, accuracy: rows.labels.accuracy(loss, hits), evaluations: 0 })
     }
 }
 
@@ -242,19 +237,70 @@ pub struct Batch {
     x: Tensor,
     /// Targets, as the objective takes them.
     y: Tensor,
+    labels: Labels,
+}
+
+/// What is known of the targets of a batch.
+#[derive(Clone)]
+enum Labels {
     /// Class numbers.
-    classes: Arc<[u32]>,
+    Classes(Arc<[u32]>),
+    /// The variance of numbers.
+    Variance(f64),
+}
+
+impl Labels {
+    fn new(targets: &Targets) -> Self {
+        match targets {
+            Targets::Classes(classes) => Self::Classes(classes.iter().map(|&class| class as u32).collect()),
+            Targets::Numbers(numbers) => {
+                let n = numbers.len() as f64;
+                let mean = numbers.iter().sum::<f64>() / n;
+                Self::Variance(numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n)
+            }
+        }
+    }
+
+    /// The loss of the best constant prediction: the entropy of the frequencies of the classes, or the variance.
+    fn baseline(&self) -> f64 {
+        let classes = match self {
+            Self::Classes(classes) => classes,
+            Self::Variance(variance) => return *variance,
+        };
+        let mut counts = vec![0usize; classes.iter().max().map_or(0, |most| *most as usize + 1)];
+        classes.iter().for_each(|&class| counts[class as usize] += 1);
+        let shares = counts.iter().filter(|&&count| count > 0).map(|&count| count as f64 / classes.len() as f64);
+        shares.map(|share| -share * share.ln()).sum()
+    }
+
+    fn hits(&self, objective: Objective, logits: &Tensor) -> candle_core::Result<usize> {
+        if let Self::Classes(classes) = self { objective.hits(logits, classes) } else { Ok(0) }
+    }
+
+    /// The share of correct predictions, or R². The outputs of a loss that is not finite are no numbers to predict from, and
+    /// numbers that are all equal have no variance to explain.
+    fn accuracy(&self, loss: f64, hits: usize) -> Option<f64> {
+        match self {
+            _ if !loss.is_finite() => None,
+            Self::Classes(classes) => Some(hits as f64 / classes.len() as f64),
+            Self::Variance(variance) => (*variance > 0.).then(|| 1. - loss / variance),
+        }
+    }
 }
 
 impl Batch {
     fn new(rows: &Rows, features: usize, objective: Objective, dtype: DType, device: &Device) -> Result<Self> {
         let x = Tensor::from_slice(&rows.x, (rows.y.len(), features), device)?.to_dtype(dtype)?;
-        let classes: Arc<[u32]> = rows.y.iter().map(|&class| class as u32).collect();
-        Ok(Self { x, y: objective.targets(&classes, dtype, device)?, classes })
+        Ok(Self { x, y: objective.targets(&rows.y, dtype, device)?, labels: Labels::new(&rows.y) })
     }
 
     fn rows(&self) -> f64 {
-        self.classes.len() as f64
+        self.x.dims()[0] as f64
+    }
+
+    /// The loss of the best constant prediction.
+    pub fn baseline(&self) -> f64 {
+        self.labels.baseline()
     }
 
     /// The batches of an epoch: shuffled as by `torch.randperm` and cut into `size` rows, the last one shorter; for
@@ -263,11 +309,15 @@ impl Batch {
         if size == 0 {
             return Ok(vec![self.clone()]);
         }
-        let order: Vec<u32> = shuffle.randperm(self.classes.len()).into_iter().map(|row| row as u32).collect();
+        let order: Vec<u32> = shuffle.randperm(self.x.dims()[0]).into_iter().map(|row| row as u32).collect();
         let cut = |rows: &[u32]| {
-            let classes = rows.iter().map(|&row| self.classes[row as usize]).collect();
+            let labels = match &self.labels {
+                Labels::Classes(classes) => Labels::Classes(rows.iter().map(|&row| classes[row as usize]).collect()),
+                // Of use for all rows only.
+                Labels::Variance(variance) => Labels::Variance(*variance),
+            };
             let rows = Tensor::new(rows, self.x.device())?;
-            Ok(Self { x: self.x.index_select(&rows, 0)?, y: self.y.index_select(&rows, 0)?, classes })
+            Ok(Self { x: self.x.index_select(&rows, 0)?, y: self.y.index_select(&rows, 0)?, labels })
         };
         order.chunks(size).map(cut).collect()
     }

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device};
-use candle_optim_lab::data::{Circles, Columns, Dataset};
+use candle_optim_lab::data::{Circles, Columns, Dataset, Features, TaskType};
 use candle_optim_lab::minimize::{Function, minimize};
 use candle_optim_lab::nn::Activation;
 use candle_optim_lab::train::{Epoch, Run, Settings, train};
@@ -69,6 +69,32 @@ fn losses_on_tables_follow_pytorch() {
                 worst = worst.max(difference);
             }
         }
+    }
+    println!("largest difference: {worst:e}");
+    assert!(worst > 0., "nothing was compared");
+}
+
+#[test]
+fn losses_on_numbers_follow_pytorch() {
+    let mut worst = 0f64;
+    let features = Features::AllBut(vec!["species".into()]);
+    let columns = Columns { target: "body_mass_g".into(), task: TaskType::Regression, features };
+    for (key, expected) in fixture("regression") {
+        let ["penguins", seed, dtype, optimizer] = key.split('|').collect::<Vec<_>>()[..] else { continue };
+        let seed = seed.parse().unwrap();
+        let dataset = Dataset::table(&path("data/penguins.csv"), &columns, 0.3, seed, DType::F64).unwrap();
+        let difference = compare(&dataset, optimizer, settings(seed, dtype, 0), expected.to_vec2().unwrap());
+        assert!(difference <= F64, "{key}: losses differ by {difference:e}");
+        worst = worst.max(difference);
+
+        // R² is 1 - SSE/SST: with the mean of the rows as the prediction, it is 0.
+        let run = train(&dataset, &spec(optimizer), &settings(seed, dtype, 0), || ()).unwrap();
+        let numbers = dataset.test.y.numbers();
+        let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
+        let total = numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
+        let last = run.epochs.last().unwrap();
+        let expected = 1. - last.test_loss * numbers.len() as f64 / total;
+        assert!((last.test_accuracy.unwrap() - expected).abs() < 1e-12, "{key}");
     }
     println!("largest difference: {worst:e}");
     assert!(worst > 0., "nothing was compared");

@@ -5,7 +5,8 @@ mod common;
 
 use candle_core::Tensor;
 use candle_optim_lab::data::{
-    Circles, Dataset, Rows, make_blobs, make_circles, make_moons, make_spirals, stratified_split,
+    Circles, Dataset, Rows, Targets, make_blobs, make_circles, make_moons, make_spirals, shuffled_split,
+    stratified_split,
 };
 use candle_optim_lab::random::numpy::RandomState;
 use candle_optim_lab::random::torch::Generator;
@@ -169,8 +170,29 @@ fn the_chapters_data_set_is_the_published_one() {
     let dataset = Dataset::circles(&Circles::default(), 0.3, 42).unwrap();
     let take = |rows: &[usize]| Rows {
         x: rows.iter().flat_map(|&row| points[row]).collect(),
-        y: rows.iter().map(|&row| classes[row]).collect(),
+        y: Targets::Classes(rows.iter().map(|&row| classes[row]).collect()),
     };
     assert_eq!((dataset.train, dataset.test), (take(&train), take(&test)));
     assert_eq!((dataset.features, dataset.classes), (2, vec!["outer".into(), "inner".into()]));
+}
+
+#[test]
+fn splits_without_classes_are_those_of_scikit_learn() {
+    let all = fixture("regression");
+    let rows = |key: &str, part: &str| -> Vec<usize> {
+        let rows: Vec<i64> = all[&format!("{key}|{part}")].to_vec1().unwrap();
+        rows.into_iter().map(|row| row as usize).collect()
+    };
+    let keys = all.keys().filter_map(|key| key.strip_suffix("|train"));
+    let mut compared = 0;
+    for key in keys {
+        let ["split", seed, n, test_size] = key.split('|').collect::<Vec<_>>()[..] else { panic!("{key}") };
+        let (n, test_size, seed) = (n.parse().unwrap(), test_size.parse().unwrap(), seed.parse().unwrap());
+        assert_eq!(shuffled_split(n, test_size, seed).unwrap(), (rows(key, "train"), rows(key, "test")), "{key}");
+        compared += 1;
+    }
+    assert_eq!(compared, 5);
+    for (n, test_size) in [(1, 0.5), (0, 0.5), (10, 0.99), (10, 0.), (10, 1.), (10, f64::NAN)] {
+        assert!(shuffled_split(n, test_size, 0).is_err(), "{n} {test_size}");
+    }
 }

@@ -317,7 +317,7 @@ fn options_that_are_wrong_are_an_error_in_a_line() {
         (&["--problem", "boot"], "unknown problem 'boot' (did you mean 'booth'?)"),
         (&["--problem", "booth", "--hidden", "3"], "no problem has --hidden"),
         (&["--centers", "3"], "no problem has --centers"),
-        (&["--target", "species"], "a column of classes is --target-column"),
+        (&["--target", "species"], "the column of a file is --target-column"),
         (&["--score", "last"], "unknown word 'last'"),
         (&["--sampler", "sobol", "--trials", "70000"], "at most 65536"),
         (&["--task", "3/3"], "it must be I/N with whole numbers, I from 0 to N - 1, or auto"),
@@ -359,6 +359,7 @@ fn what_the_documentation_shows_works() {
         let words =
             command.replace(['\''], "").replace(" --dry-run", "").replace("nesterov=false|true", "nesterov=false");
         let words = words.replace("mine.csv --target-column species", &iris());
+        let words = words.replace("data/penguins.csv", common::path("data/penguins.csv").to_str().unwrap());
         folder.run(&format!("{} --dry-run", words.strip_prefix("candle-optim ").unwrap()));
     }
     fs::write(folder.path("experiment.toml"), &blocks("toml")[0]).unwrap();
@@ -368,4 +369,36 @@ fn what_the_documentation_shows_works() {
 
 fn iris() -> String {
     format!("{} --target-column species", common::path("tests/fixtures/iris.csv").display())
+}
+
+#[test]
+fn numbers_are_predicted_as_well_as_classes() {
+    let folder = Folder::new();
+    fs::copy(common::path("data/penguins.csv"), folder.path("penguins.csv")).unwrap();
+    let options = "--trials 3 --seeds 2 --confirm-seeds 6 --epochs 60 --optimizer adam@lr=1e-3..0.1";
+    let data = "--data penguins.csv --target-column body_mass_g --task-type regression --drop species";
+    let said = folder.run(&format!("sweep {data} {options} --out a"));
+    assert!(said.starts_with("On penguins (333 rows, 4-16-16-1)"), "{said}");
+    assert!(said.contains("Its R² on the test rows is 0.8") && said.contains("R²  failed"), "{said}");
+    let command = said.lines().find_map(|line| line.strip_prefix("Train with it:  candle-optim ")).unwrap();
+    assert!(command.ends_with("--target body_mass_g --task-type regression --drop species --epochs 60"), "{command}");
+    let said = folder.run(&format!("{command} --out train"));
+    assert!(said.lines().next().unwrap().contains("test R²"), "{said}");
+
+    // The baseline is the variance of the validation rows, near that of all rows, which is 1.
+    for run in folder.runs("a").rows {
+        assert!((0.5..2.).contains(&run.outcome.baseline_loss), "{run:?}");
+        assert_eq!(run.phase == Phase::Confirm, run.outcome.test_accuracy.is_some());
+    }
+    for (target, said) in [
+        ("species", "line 2, column 'species': 'Adelie' is not a finite number: write a number, or take --task-type"),
+        ("same", "column 'same': every row has the number 7; allowed: numbers that differ"),
+    ] {
+        let text = folder.read("penguins.csv").replace('\n', ",7\n").replacen(",7", ",same", 1);
+        fs::write(folder.path("same.csv"), text).unwrap();
+        let data = ["train", "--data", "same.csv", "--target", target, "--task-type", "regression"];
+        let drop: &[&str] = if target == "species" { &[] } else { &["--drop", "species"] };
+        let error = folder.fail(&[&data, drop].concat());
+        assert!(error.contains(said), "{error}");
+    }
 }

@@ -6,7 +6,7 @@ use std::process::Output;
 use std::{fs, iter};
 
 use candle_core::DType;
-use candle_optim_lab::data::{Columns, Dataset, Division, Features, Table, read};
+use candle_optim_lab::data::{Columns, Dataset, Division, Features, Rows, Table, Targets, TaskType, read};
 use folder::Folder;
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::Value;
@@ -589,9 +589,10 @@ fn write_table(rng: &mut StdRng) -> Written {
     }
     let mut names: Vec<String> = classes.iter().map(|&name| name.into()).collect();
     names.sort();
-    let y = y.iter().map(|&class| names.iter().position(|name| name == class).unwrap()).collect();
-    let rows = candle_optim_lab::data::Rows { x, y };
-    Written { text, table: Table { columns, classes: names, rows, lines, notes: vec![] } }
+    let y = y.iter().map(|&class| names.iter().position(|name| name == class).unwrap());
+    let y = Targets::Classes(y.collect());
+    let rows = Rows { x, y };
+    Written { text, table: Table { columns, target: "target".into(), classes: names, rows, lines, notes: vec![] } }
 }
 
 #[test]
@@ -690,12 +691,15 @@ fn check_table(bytes: &[u8], columns: &Columns, dtype: DType) -> bool {
         }
     };
     table.notes.iter().for_each(|note| check_line(note));
-    assert!(!table.columns.is_empty() && table.classes.len() >= 2);
+    let is_finite = |rows: &Rows| rows.y.numbers().iter().all(|x| x.is_finite());
+    assert!(!table.columns.is_empty() && (table.classes.len() >= 2 || !table.rows.y.numbers().is_empty()));
+    assert!(is_finite(&table.rows));
     assert_eq!((table.lines.len(), table.rows.x.len()), (table.rows.y.len(), table.rows.y.len() * table.columns.len()));
     assert!(table.lines.is_sorted_by(|a, b| a < b) && table.rows.x.iter().all(|x| x.is_finite()));
     match Dataset::of(&table, &Division::in_two(0.3, 0), dtype) {
         Ok(dataset) => {
             assert!(dataset.train.x.iter().chain(&dataset.test.x).all(|x| x.is_finite()));
+            assert!(is_finite(&dataset.train) && is_finite(&dataset.test));
             let rows = dataset.train.y.len() as f64;
             for column in 0..dataset.features {
                 let values = dataset.train.x.iter().skip(column).step_by(dataset.features);
@@ -728,6 +732,7 @@ fn any_bytes_are_a_table_or_an_error_in_a_line() {
         }
         let columns = Columns {
             target: "target".into(),
+            task: if rng.random_bool(0.2) { TaskType::Regression } else { TaskType::Classification },
             features: match rng.random_range(0..6) {
                 0 => Features::Only(vec!["b".into(), "with, comma".into()]),
                 1 => Features::AllBut(vec!["b".into()]),

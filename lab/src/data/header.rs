@@ -1,21 +1,55 @@
 //! The header of a table: the names of its columns, and which of them are what.
 
 use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::cells::{Cell, Records, line_of};
 use super::number::{Point, number};
 use crate::shown::{look, shown, trim};
-use crate::unknown_column;
+use crate::{unknown, unknown_column};
 
 /// Which columns of a file are what.
 #[derive(Clone, Debug)]
 pub struct Columns {
-    /// The column of classes.
+    /// The column that is predicted.
     pub target: String,
-    /// The columns of numbers.
+    /// What it holds.
+    pub task: TaskType,
+    /// The columns of numbers to predict it from.
     pub features: Features,
+}
+
+/// What is predicted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum TaskType {
+    /// A class.
+    #[default]
+    Classification,
+    /// A number.
+    Regression,
+}
+
+impl TaskType {
+    const ALL: [Self; 2] = [Self::Classification, Self::Regression];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Classification => "classification",
+            Self::Regression => "regression",
+        }
+    }
+}
+
+impl FromStr for TaskType {
+    type Err = candle_optim::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = Self::ALL.into_iter().find(|task| task.name() == text);
+        found.ok_or_else(|| unknown("task type", text, Self::ALL.map(Self::name)))
+    }
 }
 
 /// Columns of numbers. A text may name several, separated by commas.
@@ -28,9 +62,9 @@ pub enum Features {
 }
 
 impl Columns {
-    /// All columns but the target are numbers.
+    /// The target is a class, and all other columns are numbers.
     pub fn with_target(target: &str) -> Self {
-        Self { target: target.into(), features: Features::AllBut(vec![]) }
+        Self { target: target.into(), task: TaskType::Classification, features: Features::AllBut(vec![]) }
     }
 }
 
@@ -38,7 +72,7 @@ impl Columns {
 pub struct Header {
     /// Names of all columns; empty if a column has none.
     pub names: Vec<String>,
-    /// The column of classes.
+    /// The column that is predicted.
     pub target: usize,
     /// The columns of numbers.
     pub features: Vec<usize>,

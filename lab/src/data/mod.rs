@@ -1,4 +1,4 @@
-//! Problems to train on: rows of numbers with a class each, split into training and test rows.
+//! Problems to train on: rows of numbers, with a class or a number each to predict, in training and test rows.
 
 mod blobs;
 mod cells;
@@ -23,20 +23,22 @@ use candle_core::DType;
 use crate::shown::{shown, shown_path};
 pub use blobs::make_blobs;
 pub use circles::make_circles;
-pub use header::{Columns, Features};
+pub use header::{Columns, Features, TaskType};
 pub use moons::make_moons;
 pub use spirals::make_spirals;
-pub use split::stratified_split;
+pub use split::{shuffled_split, stratified_split};
 pub use table::{Table, read};
 
-/// A classification problem, split and ready to train on.
+/// A problem, split and ready to train on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
     /// Numbers in a row.
     pub features: usize,
     /// Names of the columns, in the order of a row.
     pub columns: Vec<String>,
-    /// Names of the classes; at least two.
+    /// The name of what is predicted.
+    pub target: String,
+    /// Names of the classes, at least two; none if numbers are predicted.
     pub classes: Vec<String>,
     /// What the reader of the file decided and a person may want to know, a line each.
     pub notes: Vec<String>,
@@ -53,8 +55,64 @@ pub struct Dataset {
 pub struct Rows {
     /// Values, row by row.
     pub x: Vec<f64>,
-    /// Class of each row.
-    pub y: Vec<usize>,
+    /// What each row is.
+    pub y: Targets,
+}
+
+/// What rows are, and networks predict.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Targets {
+    /// The class of each row.
+    Classes(Vec<usize>),
+    /// The number of each row.
+    Numbers(Vec<f64>),
+}
+
+impl Default for Targets {
+    fn default() -> Self {
+        Self::Classes(vec![])
+    }
+}
+
+impl Targets {
+    /// How many rows they are of.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Classes(classes) => classes.len(),
+            Self::Numbers(numbers) => numbers.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The class of each row; nothing if they are numbers.
+    pub fn classes(&self) -> &[usize] {
+        if let Self::Classes(classes) = self { classes } else { &[] }
+    }
+
+    /// The number of each row; nothing if they are classes.
+    pub fn numbers(&self) -> &[f64] {
+        if let Self::Numbers(numbers) = self { numbers } else { &[] }
+    }
+
+    /// Those of some rows.
+    fn take(&self, rows: &[usize]) -> Self {
+        match self {
+            Self::Classes(classes) => Self::Classes(rows.iter().map(|&row| classes[row]).collect()),
+            Self::Numbers(numbers) => Self::Numbers(rows.iter().map(|&row| numbers[row]).collect()),
+        }
+    }
+
+    /// Two parts of the rows: classes keep their shares, as scikit-learn splits either kind.
+    fn split(&self, share: f64, seed: u32) -> Result<(Vec<usize>, Vec<usize>)> {
+        match self {
+            Self::Classes(classes) => stratified_split(classes, share, seed),
+            Self::Numbers(numbers) => shuffled_split(numbers.len(), share, seed),
+        }
+    }
 }
 
 /// How rows are divided.
@@ -177,8 +235,9 @@ impl Points {
         };
         Table {
             columns: vec!["x0".into(), "x1".into()],
+            target: "class".into(),
             classes,
-            rows: Rows { x: points.into_flattened(), y },
+            rows: Rows { x: points.into_flattened(), y: Targets::Classes(y) },
             lines: vec![],
             notes: vec![],
         }
@@ -235,7 +294,7 @@ impl Dataset {
                 "line {}, column '{}': {value:.1e} after it is standardized by the training rows, and {} allows \
                  {limit:.1e}; remove the row, or take another --dtype",
                 table.lines[order[row]],
-                shown(&dataset.columns[column]),
+                shown(column.map_or(&dataset.target, |column| &dataset.columns[column])),
                 dtype.as_str()
             )
         }
@@ -253,9 +312,15 @@ impl Dataset {
             _ => f32::MAX.into(),
         };
         let limit = limit.sqrt();
-        let mut values = [&self.train, &self.validation, &self.test].into_iter().flat_map(|rows| &rows.x).enumerate();
-        let (i, &value) = values.find(|(_, x)| x.is_nan() || x.abs() > limit)?;
-        Some(TooFar { row: i / self.features, column: i % self.features, value, limit })
+        let is_too_far = |x: f64| x.is_nan() || x.abs() > limit;
+        let parts = || [&self.train, &self.validation, &self.test].into_iter();
+        let mut values = parts().flat_map(|rows| &rows.x).enumerate();
+        if let Some((i, &value)) = values.find(|(_, x)| is_too_far(**x)) {
+            return Some(TooFar { row: i / self.features, column: Some(i % self.features), value, limit });
+        }
+        let mut targets = parts().flat_map(|rows| rows.y.numbers()).enumerate();
+        let (row, &value) = targets.find(|(_, x)| is_too_far(**x))?;
+        Some(TooFar { row, column: None, value, limit })
     }
 
     /// The rows of a table for training, for validation and for testing, and which rows of the table these are.
@@ -263,24 +328,24 @@ impl Dataset {
     /// # Errors
     /// Too few rows.
     fn divided(table: &Table, division: &Division) -> Result<(Self, Vec<usize>)> {
-        let Table { columns, classes, rows: all, notes, .. } = table;
+        let Table { columns, target, classes, rows: all, notes, .. } = table;
         let features = columns.len();
         let (test_size, seed) = division.test;
-        let (mut train, test) = stratified_split(&all.y, test_size, seed)?;
+        let (mut train, test) = all.y.split(test_size, seed)?;
         let mut validation = vec![];
         if let Some((share, seed)) = division.validation {
-            let y: Vec<usize> = train.iter().map(|&row| all.y[row]).collect();
-            let (rest, chosen) = stratified_split(&y, share, seed).context("the validation rows")?;
+            let (rest, chosen) = all.y.take(&train).split(share, seed).context("the validation rows")?;
             let of_table = |rows: Vec<usize>| rows.into_iter().map(|row| train[row]).collect();
             (train, validation) = (of_table(rest), of_table(chosen));
         }
         let take = |rows: &[usize]| Rows {
             x: rows.iter().flat_map(|&row| &all.x[row * features..][..features]).copied().collect(),
-            y: rows.iter().map(|&row| all.y[row]).collect(),
+            y: all.y.take(rows),
         };
         let dataset = Self {
             features,
             columns: columns.clone(),
+            target: target.clone(),
             classes: classes.clone(),
             notes: notes.clone(),
             train: take(&train),
@@ -290,35 +355,49 @@ impl Dataset {
         Ok((dataset, [train, validation, test].concat()))
     }
 
-    /// As scikit-learn's `StandardScaler`: the population's standard deviation, and a constant column is only centered.
+    /// Columns, and targets that are numbers, by the training rows.
     fn standardize(&mut self) {
-        let n = self.train.y.len() as f64;
         for column in 0..self.features {
-            let values = || self.train.x.iter().skip(column).step_by(self.features).copied();
-            let first = self.train.x[column];
-            let constant = values().all(|x| x == first);
-            // Squares of numbers near 1 are neither infinite nor zero, and a power of two changes no digit.
-            let largest = values().fold(0., |largest: f64, x| largest.max(x.abs()));
-            let exponent = if largest > 0. { -largest.log2() as i32 } else { 0 };
-            let scaled = || values().map(|x| times_power_of_two(x, exponent));
-            let mean = scaled().sum::<f64>() / n;
-            let variance = scaled().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-            // A variance this small is what rounding leaves of a constant. Of a large one it can leave large numbers.
-            let rounded = variance <= n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
-            let unscaled = |x| times_power_of_two(x, -exponent);
-            let standardized: &dyn Fn(f64) -> f64 = if constant {
-                &|x| x - first
-            } else if rounded {
-                &|x| (x - unscaled(mean)) / unscaled(variance.sqrt()).max(1.)
-            } else {
-                &|x| (times_power_of_two(x, exponent) - mean) / variance.sqrt()
-            };
+            let training: Vec<f64> = self.train.x.iter().skip(column).step_by(self.features).copied().collect();
+            let standardized = standardizer(&training);
             for rows in [&mut self.train, &mut self.validation, &mut self.test] {
                 for x in rows.x.iter_mut().skip(column).step_by(self.features) {
                     *x = standardized(*x);
                 }
             }
         }
+        if let Targets::Numbers(training) = &self.train.y {
+            let standardized = standardizer(training);
+            for rows in [&mut self.train, &mut self.validation, &mut self.test] {
+                if let Targets::Numbers(numbers) = &mut rows.y {
+                    numbers.iter_mut().for_each(|x| *x = standardized(*x));
+                }
+            }
+        }
+    }
+}
+
+/// As scikit-learn's `StandardScaler`: the population's standard deviation, and constant numbers are only centered.
+fn standardizer(training: &[f64]) -> Box<dyn Fn(f64) -> f64> {
+    let n = training.len() as f64;
+    let values = || training.iter().copied();
+    let first = training.first().copied().unwrap_or(0.);
+    let constant = values().all(|x| x == first);
+    // Squares of numbers near 1 are neither infinite nor zero, and a power of two changes no digit.
+    let largest = values().fold(0., |largest: f64, x| largest.max(x.abs()));
+    let exponent = if largest > 0. { -largest.log2() as i32 } else { 0 };
+    let scaled = || values().map(|x| times_power_of_two(x, exponent));
+    let mean = scaled().sum::<f64>() / n;
+    let variance = scaled().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+    // A variance this small is what rounding leaves of a constant. Of a large one it can leave large numbers.
+    let rounded = variance <= n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
+    let unscaled = move |x| times_power_of_two(x, -exponent);
+    if constant {
+        Box::new(move |x| x - first)
+    } else if rounded {
+        Box::new(move |x| (x - unscaled(mean)) / unscaled(variance.sqrt()).max(1.))
+    } else {
+        Box::new(move |x| (times_power_of_two(x, exponent) - mean) / variance.sqrt())
     }
 }
 
@@ -327,8 +406,8 @@ impl Dataset {
 pub struct TooFar {
     /// Its row, where the validation rows and then the test rows follow the training rows.
     pub row: usize,
-    /// Its column.
-    pub column: usize,
+    /// Its column; none if it is a target.
+    pub column: Option<usize>,
     /// The number.
     pub value: f64,
     /// The largest absolute value that is allowed.
@@ -373,11 +452,11 @@ mod tests {
 
     #[test]
     fn columns_are_standardized_by_the_training_rows_alone() {
-        let train = Rows { x: vec![1., 7., 0.1, 3., 7., 0.1], y: vec![0, 1] };
-        let test = Rows { x: vec![5., 8., 0.1], y: vec![0] };
-        let validation = Rows { x: vec![3., 9., 0.2], y: vec![1] };
-        let (columns, classes, notes) = (vec![], vec![], vec![]);
-        let mut dataset = Dataset { features: 3, columns, classes, notes, train, validation, test };
+        let train = Rows { x: vec![1., 7., 0.1, 3., 7., 0.1], y: Targets::Classes(vec![0, 1]) };
+        let test = Rows { x: vec![5., 8., 0.1], y: Targets::Classes(vec![0]) };
+        let validation = Rows { x: vec![3., 9., 0.2], y: Targets::Classes(vec![1]) };
+        let (columns, target, classes, notes) = (vec![], String::new(), vec![], vec![]);
+        let mut dataset = Dataset { features: 3, columns, target, classes, notes, train, validation, test };
         dataset.standardize();
         assert_eq!(dataset.train.x, [-1., 0., 0., 1., 0., 0.]);
         assert_eq!(dataset.validation.x, [1., 2., 0.1]);

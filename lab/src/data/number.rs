@@ -59,8 +59,9 @@ pub fn ungrouped(cell: &str) -> Option<String> {
     })
 }
 
-/// Why a cell is not a number, and what to change. Numbers of the file have this `point`.
-pub fn why_not(cell: &str, point: Point) -> String {
+/// Why a cell is not a number, and what to change: `or` else, if it is no number at all. Numbers of the file have this
+/// `point`.
+pub fn why_not(cell: &str, point: Point, or: &str) -> String {
     let dotted = |cell: &str| shown(&cell.replace(',', "."));
     let plain: String =
         cell.chars().filter(|&c| !is_invisible(c)).map(|c| if MINUS.contains(&c) { '-' } else { c }).collect();
@@ -75,8 +76,8 @@ pub fn why_not(cell: &str, point: Point) -> String {
         format!("U+{:04X} is in it; write {}", u32::from(strange), shown(&plain))
     } else if let Some(plain) = ungrouped(cell) {
         let decimal = number(cell, Point::Comma).filter(|_| cell.contains(','));
-        let or = decimal.map_or(String::new(), |_| format!(", or {} if the comma is decimal", dotted(cell)));
-        format!("thousands are separated; write {}{or}", shown(&point.of(&plain)))
+        let if_decimal = decimal.map_or(String::new(), |_| format!(", or {} if the comma is decimal", dotted(cell)));
+        format!("thousands are separated; write {}{if_decimal}", shown(&point.of(&plain)))
     } else if number(cell, Point::Comma).is_some() {
         format!(
             "a decimal comma is read only where semicolons or tabs separate the cells and no number has a point; \
@@ -84,7 +85,7 @@ pub fn why_not(cell: &str, point: Point) -> String {
             dotted(cell)
         )
     } else {
-        "write a number, or leave the column out by --drop".into()
+        format!("write a number, or {or}")
     };
     format!("'{}' is not a finite number: {why}", shown(cell))
 }
@@ -151,8 +152,9 @@ mod tests {
             ("1,5", "write 1.5"),
             ("12 %", "--drop"),
         ] {
-            assert!(why_not(cell, Point::Dot).contains(part), "{cell}: {}", why_not(cell, Point::Dot));
+            let why = why_not(cell, Point::Dot, "leave the column out by --drop");
+            assert!(why.contains(part), "{cell}: {why}");
         }
-        assert!(why_not("1.234,5", Point::Comma).ends_with("write 1234,5"));
+        assert!(why_not("1.234,5", Point::Comma, "").ends_with("write 1234,5"));
     }
 }

@@ -1,4 +1,4 @@
-//! scikit-learn's stratified split into training and test rows.
+//! scikit-learn's splits into training and test rows.
 
 use std::collections::BTreeMap;
 
@@ -55,6 +55,28 @@ pub fn stratified_split(classes: &[usize], test_size: f64, seed: u32) -> Result<
     }
     rng.shuffle(&mut train);
     rng.shuffle(&mut test);
+    Ok((train, test))
+}
+
+/// Row indices for training and for testing, both shuffled.
+///
+/// The same rows in the same order as `train_test_split(np.arange(n), test_size=test_size, random_state=seed)`
+/// (`sklearn/model_selection/_split.py`, `ShuffleSplit`). The test set has ⌈`test_size` · n⌉ of the n rows.
+///
+/// # Errors
+///
+/// If `test_size` is not strictly between 0 and 1, or if a side would have no row.
+pub fn shuffled_split(n: usize, test_size: f64, seed: u32) -> Result<(Vec<usize>, Vec<usize>)> {
+    ensure!(test_size > 0.0 && test_size < 1.0, "test_size is {test_size}, but must lie strictly between 0 and 1");
+    let n_test = (test_size * n as f64).ceil() as usize;
+    ensure!(
+        0 < n_test && n_test < n,
+        "too few samples: test_size {test_size} splits {n} rows into {} for training and {n_test} for testing, but each \
+         side needs at least one",
+        n - n_test.min(n)
+    );
+    let mut test = RandomState::new(seed).permutation(n);
+    let train = test.split_off(n_test);
     Ok((train, test))
 }
 

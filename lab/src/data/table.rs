@@ -2,20 +2,22 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Rows;
 use super::cells::{Cell, Records, line_ends, line_of};
 use super::classes::Labels;
 use super::decode::decode;
-use super::header::{Columns, Features, Header};
+use super::header::{Columns, Features, Header, TaskType};
 use super::number::{Point, number, ungrouped, why_not};
+use super::{Rows, Targets};
 use crate::shown::{shown, trim};
 
-/// A table of finite numbers with a class each.
+/// A table of finite numbers, with a class or a number each to predict.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
     /// Names of the columns of numbers.
     pub columns: Vec<String>,
-    /// Names of the classes.
+    /// The name of the column that is predicted.
+    pub target: String,
+    /// Names of the classes; none if numbers are predicted.
     pub classes: Vec<String>,
     /// All rows, in the order of the file.
     pub rows: Rows,
@@ -44,7 +46,7 @@ pub fn read(bytes: &[u8], columns: &Columns) -> Result<Table> {
     let (point, dotted) =
         if separator == b',' { (Point::Dot, None) } else { point(&mut records, &text, &header, &mut notes) };
     let mut records = records.from(at);
-    let (mut x, mut labels, mut lines) = (vec![], Labels::default(), vec![]);
+    let (mut x, mut labels, mut numbers, mut lines) = (vec![], Labels::default(), vec![], vec![]);
     let (mut line, mut counted) = (line_of(&text, at), at);
     while let Some(at) = records.next(&mut cells)? {
         if cells.iter().all(Cell::is_empty) {
@@ -53,15 +55,25 @@ pub fn read(bytes: &[u8], columns: &Columns) -> Result<Table> {
         line += line_ends(&text, counted, at);
         counted = at;
         header.check_length(&cells).with_context(|| format!("line {line}"))?;
-        for &column in &header.features {
+        let number_in = |column: usize| {
             let cell = &cells[column];
-            x.push(number(&cell.text, point).with_context(|| {
+            number(&cell.text, point).with_context(|| {
                 let line = line_of(&text, cell.at);
-                let why = why_not(&cell.text, point);
+                let is_target = column == header.target;
+                let or = if is_target { "take --task-type classification" } else { "leave the column out by --drop" };
+                let why = why_not(&cell.text, point, or);
                 let dotted = dotted.iter().filter(|_| number(&cell.text, Point::Comma).is_some());
                 let dotted: String = dotted.map(|dotted| format!("; {dotted} has a point")).collect();
                 format!("line {line}, column '{}': {why}{dotted}", shown(&header.names[column]))
-            })?);
+            })
+        };
+        for &column in &header.features {
+            x.push(number_in(column)?);
+        }
+        lines.push(line);
+        if columns.task == TaskType::Regression {
+            numbers.push(number_in(header.target)?);
+            continue;
         }
         let label = &cells[header.target].text;
         let why = if label.is_empty() {
@@ -75,12 +87,21 @@ pub fn read(bytes: &[u8], columns: &Columns) -> Result<Table> {
             bail!("line {line}, column '{}': {why}", shown(&header.names[header.target]))
         }
         labels.push(label, line);
-        lines.push(line);
     }
     ensure!(!lines.is_empty(), "the file has a header but no rows");
 
     let target = || format!("column '{}'", shown(&header.names[header.target]));
-    let (classes, y) = labels.classes(point).with_context(target)?;
+    let (classes, y) = match columns.task {
+        TaskType::Classification => {
+            let (classes, y) = labels.classes(point).with_context(target)?;
+            (classes, Targets::Classes(y))
+        }
+        TaskType::Regression => {
+            let differ = numbers.iter().any(|x| *x != numbers[0]);
+            ensure!(differ, "{}: every row has the number {}; allowed: numbers that differ", target(), numbers[0]);
+            (vec![], Targets::Numbers(numbers))
+        }
+    };
     let (width, names) = (header.features.len(), header.features.iter().map(|&column| &header.names[column]));
     for (i, name) in names.clone().enumerate().filter(|_| matches!(columns.features, Features::AllBut(_))) {
         if (width + i..x.len()).step_by(width).all(|below| x[below] - x[below - width] == 1.) {
@@ -88,7 +109,8 @@ pub fn read(bytes: &[u8], columns: &Columns) -> Result<Table> {
         }
     }
     let columns = names.cloned().collect();
-    Ok(Table { columns, classes, rows: Rows { x, y }, lines, notes })
+    let target = header.names[header.target].clone();
+    Ok(Table { columns, target, classes, rows: Rows { x, y }, lines, notes })
 }
 
 /// The separator that a first line `sep=;` names, as Excel writes and reads it, and the end of that line.

@@ -7,6 +7,7 @@ use super::problem::Loaded;
 use super::runs::{Phase, Runs};
 use super::space::{Range, number};
 use super::statistics::{Confirmed, Difference, Optimizer, Problem, Sensitivity, Side, Statistics, Verdict};
+use crate::data::TaskType;
 use crate::optimizer::total_state_bytes;
 use crate::tables;
 
@@ -82,7 +83,12 @@ impl Answer<'_> {
         let (middle, low, high) = (short(middle), short(low), short(high));
         let mut said = format!("{best} {is} median {loss} {middle} (quartiles {low} to {high}).");
         if let Some(accuracy) = confirmed.test_accuracy_quartiles {
-            said += &format!(" It predicts {} % of the test rows correctly.", percent(accuracy[1]));
+            said += &match self.of.task_type() {
+                TaskType::Classification => {
+                    format!(" It predicts {} % of the test rows correctly.", percent(accuracy[1]))
+                }
+                TaskType::Regression => format!(" Its R² on the test rows is {:.3}.", accuracy[1]),
+            };
         }
         said += &failures(best, confirmed, self.sweep.experiment.tuning.confirm_seeds);
         let mut others: Vec<&(String, Optimizer)> =
@@ -237,20 +243,20 @@ fn failures(name: &str, confirmed: &Confirmed, seeds: usize) -> String {
 
 /// The confirmed optimizers of each problem, in a table.
 pub fn table(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> impl Display {
-    let header = [
-        "optimizer",
-        "best setting",
-        "test loss",
-        "quartiles",
-        "accuracy",
-        "failed",
-        "epochs to target",
-        "gradients/step",
-        "state bytes/weight",
-    ];
     let mut said = String::new();
     for (index, (name, problem)) in statistics.problems.0.iter().enumerate() {
-        let mut table = tables::table(&header);
+        let task = sweep.problems[index].task_type();
+        let mut table = tables::table(&[
+            "optimizer",
+            "best setting",
+            "test loss",
+            "quartiles",
+            if task == TaskType::Regression { "R²" } else { "accuracy" },
+            "failed",
+            "epochs to target",
+            "gradients/step",
+            "state bytes/weight",
+        ]);
         let all: Vec<(usize, &str, &Optimizer)> = problem
             .optimizers
             .0
@@ -275,7 +281,7 @@ pub fn table(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> impl Displa
             shown.iter().map(|(_, confirmed)| range(confirmed.test_loss_quartiles)).collect(),
             shown
                 .iter()
-                .map(|(_, c)| c.test_accuracy_quartiles.map_or("-".into(), |a| format!("{:.1} %", 100. * a[1])))
+                .map(|(_, c)| c.test_accuracy_quartiles.map_or("-".into(), |share| tables::accuracy(share[1], task)))
                 .collect(),
             shown.iter().map(|(_, confirmed)| format!("{:.0} %", 100. * confirmed.failed)).collect(),
             shown.iter().map(|(_, confirmed)| epochs(confirmed.epochs_to_target_quartiles[1])).collect(),

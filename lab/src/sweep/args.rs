@@ -10,7 +10,7 @@ use super::problem::{CSV, Problem};
 use super::space::Sampler;
 use super::task::Task;
 use crate::cli::{Precision, count, finite, non_negative, radius, seed, share, width};
-use crate::data::Points;
+use crate::data::{Points, TaskType};
 use crate::minimize::FUNCTIONS;
 use crate::nn::Activation;
 
@@ -83,12 +83,15 @@ pub struct SweepArgs {
     /// What is trained: circles, moons, blobs, spirals, or a test function; repeatable
     #[arg(long = "problem", value_name = "NAME", value_parser = problem)]
     pub problems: Vec<String>,
-    /// A CSV file: columns of numbers, and one of classes
+    /// A CSV file: columns of numbers, and one to predict
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
-    /// The column of classes in the file; without it, `target`
+    /// The column of the file to predict; without it, `target`
     #[arg(long, value_name = "COLUMN", requires = "data")]
     pub target_column: Option<String>,
+    /// What it holds: classification (classes) or regression (numbers); without it, classification
+    #[arg(long, value_name = "TYPE", requires = "data")]
+    pub task_type: Option<TaskType>,
     /// Columns of the file to leave out; repeatable
     #[arg(long, value_name = "COLUMN[,COLUMN...]", requires = "data", conflicts_with = "features")]
     pub drop: Vec<String>,
@@ -161,7 +164,7 @@ const CHAPTER: [&str; 4] = ["sgd", "sgd:momentum=0.9", "rmsprop", "adam"];
 /// The share of the baseline. In `train`, the option of this name is a column.
 fn target(text: &str) -> Result<f64, String> {
     let is_number = text.parse::<f64>().is_ok();
-    share(text).map_err(|why| if is_number { why } else { why + "; a column of classes is --target-column" })
+    share(text).map_err(|why| if is_number { why } else { why + "; the column of a file is --target-column" })
 }
 
 fn optimizer(text: &str) -> Result<Optimizer, String> {
@@ -197,6 +200,7 @@ impl SweepArgs {
             factor: self.factor,
             centers: self.centers,
             target_column: self.target_column.clone(),
+            task_type: self.task_type.map(|task| task.name().into()),
             drop: list(&self.drop),
             features: list(&self.features),
             start: (!self.start.is_empty()).then(|| self.start.clone()),

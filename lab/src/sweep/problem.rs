@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::experiment::{Experiment, Split};
 use super::space::number;
 use crate::cli::{self, Precision};
-use crate::data::{self, Columns, Dataset, Division, Features, Points, Shape, Table};
+use crate::data::{self, Columns, Dataset, Division, Features, Points, Shape, Table, TaskType};
 use crate::minimize::{FUNCTIONS, Function};
 use crate::model::Network;
 use crate::nn::Activation;
@@ -45,6 +45,8 @@ pub struct Problem {
     pub sha256: Option<String>,
     /// The column of the file that is predicted.
     pub target_column: Option<String>,
+    /// What it holds: classes, or numbers.
+    pub task_type: Option<String>,
     /// Columns of the file to leave out.
     pub drop: Option<Vec<String>>,
     /// Columns of the file to train on; without it, all but the target.
@@ -90,7 +92,7 @@ impl Problem {
             "circles" => &["samples", "noise", "factor"],
             "blobs" => &["samples", "noise", "centers"],
             name if Points::named(name).is_some() => &["samples", "noise"],
-            CSV => &["data", "sha256", "target_column", "drop", "features"],
+            CSV => &["data", "sha256", "target_column", "task_type", "drop", "features"],
             _ if self.function().is_some() => return Ok(vec!["name", "label", "start", "noise"]),
             name => {
                 let names = Points::NAMES.into_iter().chain([CSV]);
@@ -144,6 +146,9 @@ impl Problem {
             self.activation.get_or_insert_with(|| "relu".into());
             self.dtype.get_or_insert_with(|| "f32".into());
         }
+        if self.name == CSV {
+            self.task_type.get_or_insert_with(|| TaskType::default().name().into());
+        }
         if let Some(Points { shape, samples, noise }) = Points::named(&self.name) {
             self.samples.get_or_insert(samples);
             self.noise.get_or_insert(noise);
@@ -175,6 +180,7 @@ impl Problem {
         }
         self.dtype()?;
         self.activation()?;
+        self.task_type()?;
         if self.name == CSV {
             ensure!(self.data.is_some(), "the problem 'csv' has no file; allowed: data = \"FILE\"");
             ensure!(
@@ -196,6 +202,14 @@ impl Problem {
     /// An unknown name.
     pub fn activation(&self) -> Result<Activation> {
         self.activation.as_deref().map_or(Ok(Activation::Relu), |name| Ok(name.parse()?))
+    }
+
+    /// What is predicted.
+    ///
+    /// # Errors
+    /// An unknown name.
+    pub fn task_type(&self) -> Result<TaskType> {
+        self.task_type.as_deref().map_or(Ok(TaskType::default()), |name| Ok(name.parse()?))
     }
 
     /// Reads the file of the problem, if it has one, and fills in its name and its SHA-256. The file is one of `given`, of
@@ -224,7 +238,8 @@ impl Problem {
                     (drop, None) => Features::AllBut(drop.clone().unwrap_or_default()),
                 };
                 let target = self.target_column.clone().unwrap_or("target".into());
-                let table = data::read(&bytes, &Columns { target: target.clone(), features })?;
+                let task = self.task_type()?;
+                let table = data::read(&bytes, &Columns { target: target.clone(), task, features })?;
                 Ok((table, sha256, target))
             };
             let (table, sha256, target) = read().with_context(|| format!("the data file '{}'", shown_path(&path)))?;
@@ -269,6 +284,14 @@ impl Loaded {
     /// Whether the test rows are the same for all seeds.
     pub fn is_finite(&self) -> bool {
         matches!(self.source, Source::Rows(_))
+    }
+
+    /// What is predicted.
+    pub fn task_type(&self) -> TaskType {
+        match &self.source {
+            Source::Rows(table) if table.classes.is_empty() => TaskType::Regression,
+            _ => TaskType::Classification,
+        }
     }
 
     /// Rows in all; none for a function.
@@ -328,6 +351,7 @@ impl Loaded {
             centers,
             data,
             target_column,
+            task_type,
             drop,
             features,
             start,
@@ -360,6 +384,7 @@ impl Loaded {
         let columns = |columns: &Option<Vec<String>>| columns.as_ref().map(|columns| columns.join(","));
         unless(String::new(), "data", data.clone());
         unless(usual.target.clone(), "target", target_column.clone());
+        unless(usual.task_type.name().into(), "task-type", task_type.clone());
         unless(String::new(), "drop", columns(drop));
         unless(String::new(), "features", columns(features));
         unless(usual.samples.to_string(), "samples", samples.map(|samples| samples.to_string()));
@@ -404,7 +429,7 @@ impl Loaded {
         };
         for (part, rows) in [("training", &dataset.train), ("validation", &dataset.validation), ("test", &dataset.test)]
         {
-            let missing = (0..dataset.classes.len()).find(|class| !rows.y.contains(class));
+            let missing = (0..dataset.classes.len()).find(|class| !rows.y.classes().contains(class));
             let missing = missing.map(|class| shown(&dataset.classes[class])).unwrap_or_default();
             ensure!(
                 missing.is_empty(),

@@ -73,7 +73,7 @@ impl Learning<'_> {
     /// The loss of the best constant prediction. That of a function is the value at the start.
     fn baseline(&self) -> Result<f64> {
         match self {
-            Self::Network(_, data) => Ok(data.baseline(data.validation.as_ref().unwrap_or(&data.test))),
+            Self::Network(_, data) => Ok(data.validation.as_ref().unwrap_or(&data.test).baseline()),
             Self::Function(..) => self.validate(),
         }
     }
