@@ -134,9 +134,9 @@ pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl
     let start = Instant::now();
     let mut epochs = Vec::with_capacity(settings.epochs);
     for _ in 0..settings.epochs {
-        let training = learner.epoch(&mut optimizer)?;
+        let training = learner.epoch(&mut optimizer, Accuracy::Measured)?;
         let _swapped = optimizer.eval()?;
-        let test = learner.evaluate(&data.test)?;
+        let test = learner.evaluate(&data.test, Accuracy::Measured)?;
         epochs.push(Epoch {
             train_loss: training.loss,
             test_loss: test.loss,
@@ -177,12 +177,21 @@ impl Data {
     }
 }
 
+/// Whether predictions are compared with the rows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Accuracy {
+    /// They are.
+    Measured,
+    /// The loss alone is of interest.
+    Skipped,
+}
+
 /// A loss and how much is predicted correctly.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// The mean loss.
     pub loss: f64,
-    /// Share of the rows that are predicted correctly, or R²; none where the loss is not finite.
+    /// Share of the rows that are predicted correctly, or R²; none where the loss is not finite, or it is skipped.
     pub accuracy: Option<f64>,
     /// How often a gradient was computed.
     pub evaluations: usize,
@@ -207,26 +216,32 @@ impl<'a> Learner<'a> {
     }
 
     /// Passes over the training rows once. The loss is that before each step; of batches, the mean weighted by rows.
-    pub fn epoch(&mut self, optimizer: &mut Stepper) -> Result<Measured> {
+    pub fn epoch(&mut self, optimizer: &mut Stepper, accuracy: Accuracy) -> Result<Measured> {
         let Self { data: Data { objective, train, .. }, network, batch_size, shuffle } = self;
         let (mut total, mut hits, mut evaluations) = (0., 0, 0);
         for batch in train.batches(*batch_size, shuffle)? {
             let logits = network.forward(&batch.x)?;
             let loss = objective.loss(&logits, &batch.y)?;
             total += batch.rows() / train.rows() * scalar(&loss)?;
-            hits += batch.labels.hits(*objective, &logits)?;
+            if accuracy == Accuracy::Measured {
+                hits += batch.labels.hits(*objective, &logits)?;
+            }
             evaluations += optimizer.step(&loss, || objective.loss(&network.forward(&batch.x)?, &batch.y))?;
         }
-        Ok(Measured { loss: total, accuracy: train.labels.accuracy(total, hits), evaluations })
+        let accuracy = (accuracy == Accuracy::Measured).then(|| train.labels.accuracy(total, hits)).flatten();
+        Ok(Measured { loss: total, accuracy, evaluations })
     }
 
     /// The loss on some rows as the network is.
-    pub fn evaluate(&self, rows: &Batch) -> Result<Measured> {
+    pub fn evaluate(&self, rows: &Batch, accuracy: Accuracy) -> Result<Measured> {
         let objective = self.data.objective;
         let logits = self.network.evaluate(&rows.x)?;
         let loss = scalar(&objective.loss(&logits, &rows.y)?)?;
-        let hits = rows.labels.hits(objective, &logits)?;
-        Ok(Measured { loss, accuracy: rows.labels.accuracy(loss, hits), evaluations: 0 })
+        let accuracy = match accuracy {
+            Accuracy::Measured => rows.labels.accuracy(loss, rows.labels.hits(objective, &logits)?),
+            Accuracy::Skipped => None,
+        };
+        Ok(Measured { loss, accuracy, evaluations: 0 })
     }
 }
 
@@ -324,5 +339,8 @@ impl Batch {
 }
 
 fn scalar(tensor: &Tensor) -> candle_core::Result<f64> {
-    tensor.to_dtype(DType::F64)?.to_scalar()
+    match tensor.dtype() {
+        DType::F32 => tensor.to_scalar::<f32>().map(f64::from),
+        _ => tensor.to_dtype(DType::F64)?.to_scalar(),
+    }
 }

@@ -158,16 +158,20 @@ pub fn fitted(text: &str, font: &FontDesc, width: u32) -> String {
     String::new()
 }
 
-/// Means of squares of `factor` by `factor` RGB pixels.
-pub fn average(pixels: &[u8], width: usize, factor: usize) -> Vec<u8> {
-    let rows = pixels.chunks_exact(width * 3 * factor);
+/// Means of squares of `factor` by `factor` RGB pixels, which are 16 by 16 at most.
+fn average(pixels: &[u8], width: usize, factor: usize) -> Vec<u8> {
     let mut small = Vec::with_capacity(pixels.len() / (factor * factor));
-    for block in rows {
-        for x in 0..width / factor {
+    // Down, then across: the compiler adds whole rows at once.
+    let mut sums = vec![0u16; width * 3];
+    for rows in pixels.chunks_exact(width * 3 * factor) {
+        sums.fill(0);
+        for row in rows.chunks_exact(width * 3) {
+            sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += u16::from(value));
+        }
+        for square in sums.chunks_exact(3 * factor) {
             for channel in 0..3 {
-                let square = (0..factor * factor)
-                    .map(|i| usize::from(block[((i / factor) * width + x * factor + i % factor) * 3 + channel]));
-                small.push((square.sum::<usize>() / (factor * factor)) as u8);
+                let sum: u16 = square.iter().skip(channel).step_by(3).sum();
+                small.push((usize::from(sum) / (factor * factor)) as u8);
             }
         }
     }

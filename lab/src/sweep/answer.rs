@@ -3,10 +3,11 @@
 use std::fmt::Display;
 
 use super::Sweep;
+use super::files::Times;
 use super::problem::Loaded;
 use super::runs::{Phase, Runs};
 use super::space::{Range, number};
-use super::statistics::{Confirmed, Difference, Optimizer, Problem, Sensitivity, Side, Statistics, Verdict};
+use super::statistics::{Confirmed, Difference, Optimizer, Problem, Sensitivity, Side, Statistics, Verdict, median};
 use crate::data::TaskType;
 use crate::optimizer::total_state_bytes;
 use crate::tables;
@@ -242,7 +243,7 @@ fn failures(name: &str, confirmed: &Confirmed, seeds: usize) -> String {
 }
 
 /// The confirmed optimizers of each problem, in a table.
-pub fn table(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> impl Display {
+pub fn table(sweep: &Sweep, runs: &Runs, statistics: &Statistics, times: &Times) -> impl Display {
     let mut said = String::new();
     for (index, (name, problem)) in statistics.problems.0.iter().enumerate() {
         let task = sweep.problems[index].task_type();
@@ -256,6 +257,7 @@ pub fn table(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> impl Displa
             "epochs to target",
             "gradients/step",
             "state bytes/weight",
+            "time",
         ]);
         let all: Vec<(usize, &str, &Optimizer)> = problem
             .optimizers
@@ -287,6 +289,10 @@ pub fn table(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> impl Displa
             shown.iter().map(|(_, confirmed)| epochs(confirmed.epochs_to_target_quartiles[1])).collect(),
             shown.iter().map(|((_, name, _), _)| short(gradients(sweep, runs, index, name))).collect(),
             shown.iter().map(|((at, ..), _)| number(state(sweep, of, *at))).collect(),
+            tables::column_of(&shown, 2, " ms", |((_, optimizer, _), _)| {
+                let times = times.get(&(name.clone(), (*optimizer).to_owned()));
+                times.and_then(|times| median(times)).map_or(f64::NAN, |seconds| 1e3 * seconds)
+            }),
         ];
         tables::add_columns(&mut table, columns);
         if statistics.problems.0.len() > 1 {

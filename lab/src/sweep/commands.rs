@@ -9,11 +9,10 @@ use sha2::{Digest, Sha256};
 
 use super::args::{MergeArgs, RunArgs, Running, SweepArgs};
 use super::experiment::Experiment;
-use super::files::{ALL, ANSWER, EXPERIMENT, Finished};
+use super::files::{self, ALL, ANSWER, EXPERIMENT};
 use super::journal::{self, Header, Journals};
 use super::plan::Key;
-use super::runs::{Phase, Runs};
-use super::statistics::Statistics;
+use super::runs::Phase;
 use super::task::Task;
 use super::work::Workers;
 use super::{Sweep, answer};
@@ -69,8 +68,8 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     let folder = Folder::open(&running.out, &ALL)?;
     let interruption = Interruption::deferred()?;
     claim(sweep, &folder, &interruption)?;
-    if let Some(finished) = sweep.is_complete_in(folder.path()) {
-        return end(sweep, running, &folder, finished, None);
+    if sweep.is_complete_in(folder.path()) {
+        return end(sweep, running, &folder);
     }
     let header = Header {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -96,9 +95,9 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
         train(&confirmation, &mut journals)?;
     }
     let unconfirmed = missing(&confirmation, &journals);
-    if let Some(finished) = sweep.is_complete_in(folder.path()) {
+    if sweep.is_complete_in(folder.path()) {
         // Another program was faster.
-        return end(sweep, running, &folder, finished, None);
+        return end(sweep, running, &folder);
     }
     if running.task.is_some() {
         let state = match (untuned, unconfirmed) {
@@ -124,23 +123,30 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     let statistics = sweep.statistics(&runs);
     sweep.write(&folder, &interruption, &journals, &runs, &statistics, &all)?;
     drop(journals);
-    let any = winners.iter().any(Option::is_some);
-    let finished = if any { Finished::Some } else { Finished::None };
-    end(sweep, running, &folder, finished, Some((&runs, &statistics)))
+    end(sweep, running, &folder)
 }
 
 /// Ends the work on a folder that is complete.
-fn end(
-    sweep: &Sweep,
-    running: &Running,
-    folder: &Folder,
-    finished: Finished,
-    found: Option<(&Runs, &Statistics)>,
-) -> Result<()> {
+fn end(sweep: &Sweep, running: &Running, folder: &Folder) -> Result<()> {
     // What is over is in the other files. A program that writes a journal yet, or was killed before this, is late.
     journal::paths(folder.path())?.iter().for_each(|path| drop(fs::remove_file(path)));
-    show(running, folder, sweep, found)?;
-    finished.check()
+    let (runs, times) = files::read(folder.path())?;
+    let statistics = sweep.statistics(&runs);
+    if running.json {
+        print(text(folder, SUMMARY)?.trim_end())?;
+    } else if !running.quiet {
+        print(text(folder, ANSWER)?)?;
+        print(answer::table(sweep, &runs, &statistics, &times))?;
+        print(format_args!("Results are in {}", folder.path().join("").display()))?;
+    }
+    let any = statistics.problems.0.iter().any(|(_, problem)| problem.best.is_some());
+    ensure!(any, "none finished: every training diverged");
+    Ok(())
+}
+
+fn text(folder: &Folder, name: &str) -> Result<String> {
+    let path = folder.path().join(name);
+    fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))
 }
 
 /// Makes the folder that of this comparison, or checks that it is.
@@ -212,23 +218,4 @@ fn work(
         bail!("interrupted");
     }
     journals.refresh(&sweep.plan)
-}
-
-/// Prints the answer, then a table, then where the files are.
-fn show(running: &Running, folder: &Folder, sweep: &Sweep, statistics: Option<(&Runs, &Statistics)>) -> Result<()> {
-    let read = |name: &str| {
-        let path = folder.path().join(name);
-        fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))
-    };
-    if running.json {
-        return print(read(SUMMARY)?.trim_end());
-    }
-    if running.quiet {
-        return Ok(());
-    }
-    print(read(ANSWER)?)?;
-    if let Some((runs, statistics)) = statistics {
-        print(answer::table(sweep, runs, statistics))?;
-    }
-    print(format_args!("Results are in {}", folder.path().join("").display()))
 }

@@ -1,11 +1,11 @@
 //! The files of a comparison that is complete: the same bytes whoever ran it.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io::{BufReader, Write};
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,27 +30,33 @@ pub const ANSWER: &str = "answer.txt";
 pub const ALL: [&str; 8] =
     [EXPERIMENT, "runs.csv", "losses.csv", "timings.csv", ANSWER, "comparison.png", "comparison.svg", SUMMARY];
 
-/// How many trainings of a comparison finished.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Finished {
-    /// All diverged.
-    None,
-    /// Not all diverged.
-    Some,
-}
-
-impl Finished {
-    /// # Errors
-    /// None finished.
-    pub fn check(self) -> Result<()> {
-        ensure!(self == Self::Some, "none finished: every training diverged");
-        Ok(())
-    }
-}
-
 const LOSSES: [&str; 9] =
     ["problem", "optimizer", "trial", "seed", "epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
 const TIMINGS: [&str; 7] = ["problem", "optimizer", "phase", "trial", "seed", "seconds", "seconds_per_epoch"];
+
+/// Seconds of each confirmation by problem and optimizer.
+pub type Times = BTreeMap<(String, String), Vec<f64>>;
+
+/// The runs of a folder that is complete, and how long they took.
+///
+/// # Errors
+/// Files that are gone or have changed.
+pub fn read(folder: &Path) -> Result<(Runs, Times)> {
+    let open = |name: &str| {
+        let path = folder.join(name);
+        File::open(&path).with_context(|| format!("cannot read '{}'", path.display()))
+    };
+    let runs = Runs::read(BufReader::new(open("runs.csv")?)).context("runs.csv")?;
+    let mut times = Times::new();
+    for row in csv::Reader::from_reader(open("timings.csv")?).into_deserialize() {
+        let (problem, optimizer, phase, _, _, seconds, _): (String, String, Phase, usize, u32, f64, f64) =
+            row.context("timings.csv")?;
+        if phase == Phase::Confirm {
+            times.entry((problem, optimizer)).or_default().push(seconds);
+        }
+    }
+    Ok((runs, times))
+}
 
 impl Sweep {
     /// The table of these runs, of which all are over.
@@ -108,29 +114,20 @@ impl Sweep {
         Ok(serde_json::to_string_pretty(&summary)? + "\n")
     }
 
-    /// Whether a folder has the files of this comparison, complete; and whether any training finished.
-    pub fn is_complete_in(&self, folder: &Path) -> Option<Finished> {
+    /// Whether a folder has the files of this comparison, complete.
+    pub fn is_complete_in(&self, folder: &Path) -> bool {
         #[derive(Deserialize)]
         struct Known {
             experiment: Value,
             versions: Value,
-            statistics: Statistics,
         }
-        #[derive(Deserialize)]
-        struct Statistics {
-            problems: BTreeMap<String, Problem>,
-        }
-        #[derive(Deserialize)]
-        struct Problem {
-            best: Option<String>,
-        }
-        let known: Known = serde_json::from_slice(&fs::read(folder.join(SUMMARY)).ok()?).ok()?;
-        // Numbers that are read from text are compared with such.
-        let ours: Value = serde_json::from_str(&serde_json::to_string(&self.experiment).ok()?).ok()?;
-        let same = known.experiment == ours && known.versions == summary::versions();
-        let whole = same && ALL.iter().all(|name| folder.join(name).is_file());
-        let any = known.statistics.problems.values().any(|problem| problem.best.is_some());
-        whole.then_some(if any { Finished::Some } else { Finished::None })
+        let known = || -> Option<bool> {
+            let known: Known = serde_json::from_slice(&fs::read(folder.join(SUMMARY)).ok()?).ok()?;
+            // Numbers that are read from text are compared with such.
+            let ours: Value = serde_json::from_str(&serde_json::to_string(&self.experiment).ok()?).ok()?;
+            Some(known.experiment == ours && known.versions == summary::versions())
+        };
+        known() == Some(true) && ALL.iter().all(|name| folder.join(name).is_file())
     }
 
     /// Writes all files, unless another program has.
@@ -186,7 +183,7 @@ impl Sweep {
         ];
         let _lock = folder.lock(interruption)?;
         let staged: Result<Vec<_>> = files.iter().map(|(name, contents)| folder.stage(name, contents)).collect();
-        if self.is_complete_in(folder.path()).is_some() {
+        if self.is_complete_in(folder.path()) {
             // Another program was faster, and has removed the journals.
             return Ok(());
         }

@@ -178,11 +178,13 @@ impl Journals {
             builder.prefix(&prefix);
             #[cfg(unix)]
             builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-            let (mut file, path) = builder
+            let (mut file, kept) = builder
                 .make_in(&self.folder, |path| File::options().append(true).create_new(true).open(path))?
                 .keep()?;
             let text = line(&self.header)?;
             file.write_all(&text)?;
+            // As the folder's other journals are named, which a temporary file is not.
+            let path = self.folder.join(kept.file_name().context("no name")?);
             anyhow::Ok((file, path, text.len() as u64))
         };
         let made = make();

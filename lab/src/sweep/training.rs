@@ -13,7 +13,7 @@ use super::problem::{Loaded, Subject};
 use super::runs::{Outcome, Phase};
 use crate::minimize::Function;
 use crate::optimizer::{Stepper, Storage};
-use crate::train::{Data, Epoch, Learner, Measured, Settings};
+use crate::train::{Accuracy, Data, Epoch, Learner, Measured, Settings};
 
 /// A run that is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,9 +40,9 @@ impl Learning<'_> {
         }
     }
 
-    fn epoch(&mut self, optimizer: &mut Stepper) -> Result<Measured> {
+    fn epoch(&mut self, optimizer: &mut Stepper, accuracy: Accuracy) -> Result<Measured> {
         match self {
-            Self::Network(learner, _) => learner.epoch(optimizer),
+            Self::Network(learner, _) => learner.epoch(optimizer, accuracy),
             Self::Function(function, x) => {
                 let value = function.value(x)?;
                 let evaluations = optimizer.step(&value, || function.value(x))?;
@@ -55,7 +55,7 @@ impl Learning<'_> {
     fn validate(&self) -> Result<f64> {
         match self {
             Self::Network(learner, Data { validation, test, .. }) => {
-                Ok(learner.evaluate(validation.as_ref().unwrap_or(test))?.loss)
+                Ok(learner.evaluate(validation.as_ref().unwrap_or(test), Accuracy::Skipped)?.loss)
             }
             Self::Function(function, x) => Ok(function.value(x)?.to_scalar()?),
         }
@@ -63,7 +63,7 @@ impl Learning<'_> {
 
     fn test(&self) -> Result<Measured> {
         match self {
-            Self::Network(learner, data) => learner.evaluate(&data.test),
+            Self::Network(learner, data) => learner.evaluate(&data.test, Accuracy::Measured),
             Self::Function(function, x) => {
                 Ok(Measured { loss: function.value(x)?.to_scalar()?, accuracy: None, evaluations: 0 })
             }
@@ -127,6 +127,7 @@ pub fn run(job: &Job, subject: &Subject, stop: &dyn Fn() -> bool) -> Result<Opti
     let mut optimizer = Stepper::new(spec, learning.vars(), Storage::default())?;
 
     let confirms = phase == Phase::Confirm;
+    let accuracy = if confirms { Accuracy::Measured } else { Accuracy::Skipped };
     let (mut epochs, mut evaluations, mut diverged_at) = (vec![], 0u64, None);
     let (mut validation_loss, mut best) = (f64::INFINITY, (f64::INFINITY, None));
     let (mut test, mut test_of_best, mut reached) = (None, None, None);
@@ -134,7 +135,7 @@ pub fn run(job: &Job, subject: &Subject, stop: &dyn Fn() -> bool) -> Result<Opti
         if stop() {
             return Ok(None);
         }
-        let training = learning.epoch(&mut optimizer)?;
+        let training = learning.epoch(&mut optimizer, accuracy)?;
         evaluations += training.evaluations as u64;
         let _swapped = optimizer.eval()?;
         validation_loss = learning.validate()?;
