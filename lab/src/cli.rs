@@ -61,6 +61,20 @@ pub struct OutputArgs {
     pub quiet: bool,
 }
 
+/// How points are drawn; what is not set is as usual for where they lie.
+#[derive(Args, Clone, Debug)]
+pub struct PointArgs {
+    /// Standard deviation of the noise; without it, 0.03, of moons and the start of a function 0.1, of blobs 1
+    #[arg(long, value_parser = non_negative, allow_hyphen_values = true)]
+    pub noise: Option<f64>,
+    /// Radius of the inner circle, where the outer one's is 1; without it, 0.8
+    #[arg(long, value_parser = radius, allow_hyphen_values = true)]
+    pub factor: Option<f64>,
+    /// Centers of the blobs; without it, 3
+    #[arg(long, value_name = "N", value_parser = count::<2, 1000>, allow_hyphen_values = true)]
+    pub centers: Option<usize>,
+}
+
 /// Options of `train`; the defaults are the chapter's.
 #[derive(Args, Clone, Debug)]
 pub struct TrainArgs {
@@ -85,15 +99,9 @@ pub struct TrainArgs {
     /// Points that are drawn
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count::<4, 10_000_000>, allow_hyphen_values = true)]
     pub samples: usize,
-    /// Standard deviation of their noise; without it, 0.03, of moons 0.1, of blobs 1
-    #[arg(long, value_parser = non_negative, allow_hyphen_values = true)]
-    pub noise: Option<f64>,
-    /// Radius of the inner circle, where the outer one's is 1; without it, 0.8
-    #[arg(long, value_parser = radius, allow_hyphen_values = true)]
-    pub factor: Option<f64>,
-    /// Centers of the blobs; without it, 3
-    #[arg(long, value_name = "N", value_parser = count::<2, 1000>, allow_hyphen_values = true)]
-    pub centers: Option<usize>,
+    /// How they are drawn.
+    #[command(flatten)]
+    pub points: PointArgs,
     /// Share of the rows that are set aside for testing
     #[arg(long, value_name = "SHARE", default_value = "0.3", value_parser = share, allow_hyphen_values = true)]
     pub test_size: f64,
@@ -138,8 +146,9 @@ impl TrainArgs {
     /// # Errors
     /// An option of other points.
     pub fn points(&self) -> anyhow::Result<Points> {
-        let given = Points { samples: self.samples, noise: self.noise.unwrap_or(self.problem.noise), ..self.problem };
-        given.shaped(self.factor, self.centers)
+        let &PointArgs { noise, factor, centers } = &self.points;
+        let given = Points { samples: self.samples, noise: noise.unwrap_or(self.problem.noise), ..self.problem };
+        given.shaped(factor, centers)
     }
 
     /// Which columns of the file are to be what.

@@ -277,7 +277,9 @@ impl Experiment for Training {
         let hidden: Vec<String> = settings.hidden.iter().map(usize::to_string).collect();
         let hidden = format!("--hidden {}", hidden.join(","));
         let records = (specs.len() * settings.epochs) as f64 * size_of::<train::Epoch>() as f64;
-        let all = specs.iter().map(|spec| (spec, train::Bytes::needed(dataset, spec, settings)));
+        let sizes = train::sizes(dataset, &settings.hidden);
+        let rows = [dataset.train.y.len(), dataset.test.y.len()];
+        let all = specs.iter().map(|spec| (spec, train::Bytes::needed(&sizes, rows, spec, settings)));
         let Some((spec, bytes)) = all.max_by(|a, b| a.1.state.total_cmp(&b.1.state)) else { return Needs::default() };
         Needs::default()
             .of(data_option(args), bytes.rows)

@@ -89,14 +89,15 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// What the optimizer of `spec` takes at the least.
-    pub fn needed(dataset: &Dataset, spec: &Spec, settings: &Settings) -> Self {
-        let Settings { dtype, batch_size, ref hidden, ref device, .. } = *settings;
-        let sizes = sizes(dataset, hidden);
+    /// What the optimizer of `spec` takes at the least, for a network of these widths and so many rows for training and for
+    /// evaluation.
+    pub fn needed(sizes: &[usize], rows: [usize; 2], spec: &Spec, settings: &Settings) -> Self {
+        let Settings { dtype, batch_size, ref device, .. } = *settings;
+        let hidden = sizes.get(1..sizes.len().saturating_sub(1)).unwrap_or_default();
         let layers = sizes.windows(2).map(|pair| (pair[0] as f64 + 1.) * pair[1] as f64);
         let (weights, largest) = layers.fold((0., 0f64), |(sum, most), n| (sum + n, most.max(n)));
-        let [train, test] = [&dataset.train, &dataset.test].map(|rows| rows.y.len() as f64);
-        let (features, size) = (dataset.features as f64, dtype.size_in_bytes() as f64);
+        let [train, test] = rows.map(|rows| rows as f64);
+        let (features, size) = (sizes[0] as f64, dtype.size_in_bytes() as f64);
         if !device.is_cpu() {
             // Data and weights are made here, the weights in f32.
             return Self { rows: train.max(test) * features * size, network: largest * 4., between: 0., state: 0. };

@@ -6,7 +6,7 @@ use super::Sweep;
 use super::files::Times;
 use super::problem::Loaded;
 use super::runs::{Phase, Runs};
-use super::space::{Range, number};
+use super::space::number;
 use super::statistics::{Confirmed, Difference, Optimizer, Problem, Sensitivity, Side, Statistics, Verdict, median};
 use crate::data::TaskType;
 use crate::optimizer::total_state_bytes;
@@ -116,13 +116,14 @@ impl Answer<'_> {
         if 2 * failed > seeds {
             return format!("{name} failed in {failed} of {seeds} seeds.");
         }
-        let Some(&Difference { median, interval, level, best_wins, seeds, verdict, .. }) =
+        let Some(&Difference { median, interval, level, best_wins, equal, seeds, verdict }) =
             self.problem.differences.get(name)
         else {
             return String::new();
         };
         let middle = short(confirmed.test_loss_quartiles[1]);
         let interval = interval.map_or(String::new(), |[from, to]| {
+            let (from, to) = if verdict == Verdict::Better { (-to, -from) } else { (from, to) };
             format!("{} % interval {} to {}, ", percent(level), short(from), short(to))
         });
         let said = match verdict {
@@ -130,7 +131,8 @@ impl Answer<'_> {
                 format!("{name} is worse by {} ({interval}in {best_wins} of {seeds} seeds).", short(median))
             }
             Verdict::Better => {
-                format!("{name} is better by {} ({interval}in {} of {seeds} seeds).", short(-median), seeds - best_wins)
+                let wins = seeds - best_wins - equal;
+                format!("{name} is better by {} ({interval}in {wins} of {seeds} seeds).", short(-median))
             }
             Verdict::NotDistinguished => {
                 format!("{name} is not distinguished from it ({middle}, worse in {best_wins} of {seeds} seeds).")
@@ -172,20 +174,16 @@ impl Answer<'_> {
                 continue;
             };
             let Some(lr) = self.winning(name, LR) else { continue };
-            let at = self.index_of(name);
-            let range = self.sweep.experiment.optimizer[at].search.iter().flat_map(|search| &search.0);
-            let range = range.filter(|(key, _)| key == LR).map(|(_, range)| range).next();
+            let optimizer = &self.sweep.experiment.optimizer[self.index_of(name)];
             let is_low = sensitivity.open.contains(&Side::Low) && lr == self.edge(name, true);
             let side = if is_low { "lowest" } else { "highest" };
-            let wider = match range {
-                Some(&Range::Between { from, to, scale, points }) => {
-                    let (from, to) = if is_low { (from / 100., to) } else { (from, to * 100.) };
-                    let wider = Range::Between { from, to, scale, points };
-                    format!("; widen it: --optimizer '{}@lr={wider}'", self.sweep.experiment.optimizer[at].spec.text())
-                }
-                _ => String::new(),
+            let mut wider = optimizer.search.clone().unwrap_or_default();
+            wider.0.iter_mut().filter(|(key, _)| key == LR).for_each(|(_, range)| *range = range.wider(is_low));
+            let hint = match optimizer.search.as_ref() == Some(&wider) {
+                true => ".".into(),
+                false => format!("; widen it: --optimizer '{}@{wider}'", optimizer.spec.text()),
             };
-            said.push(format!("The best learning rate of {name}, {lr}, is the {side} that was tried{wider}"));
+            said.push(format!("The best learning rate of {name}, {lr}, is the {side} that was tried{hint}"));
         }
         for (settings, optimizer) in self.sweep.plan.settings.iter().zip(&self.sweep.experiment.optimizer) {
             if settings.repeated > 0 {

@@ -9,7 +9,7 @@ use super::experiment::{Experiment, Optimizer, Score, Split, Training, Tuning, w
 use super::problem::{CSV, Problem};
 use super::space::Sampler;
 use super::task::Task;
-use crate::cli::{Precision, count, finite, non_negative, radius, seed, share, width};
+use crate::cli::{PointArgs, Precision, count, finite, seed, share, width};
 use crate::data::{Points, TaskType};
 use crate::minimize::FUNCTIONS;
 use crate::nn::Activation;
@@ -101,15 +101,9 @@ pub struct SweepArgs {
     /// Points on circles, moons, blobs or spirals; without it, 1000
     #[arg(long, value_name = "N", value_parser = count::<4, 10_000_000>, allow_hyphen_values = true)]
     pub samples: Option<usize>,
-    /// Standard deviation of their noise, or of the start of a function; without it, as `train` and `list` say
-    #[arg(long, value_parser = non_negative, allow_hyphen_values = true)]
-    pub noise: Option<f64>,
-    /// Radius of the inner circle; without it, 0.8
-    #[arg(long, value_parser = radius, allow_hyphen_values = true)]
-    pub factor: Option<f64>,
-    /// Centers of blobs; without it, 3
-    #[arg(long, value_name = "N", value_parser = count::<2, 1000>, allow_hyphen_values = true)]
-    pub centers: Option<usize>,
+    /// How they are drawn.
+    #[command(flatten)]
+    pub points: PointArgs,
     /// Mean of the start of a function; without it, its usual one
     #[arg(long, value_name = "X[,Y...]", value_parser = finite, value_delimiter = ',', allow_hyphen_values = true)]
     pub start: Vec<f64>,
@@ -196,9 +190,9 @@ impl SweepArgs {
         let list = |values: &[String]| (!values.is_empty()).then(|| values.to_vec());
         let given = Problem {
             samples: self.samples,
-            noise: self.noise,
-            factor: self.factor,
-            centers: self.centers,
+            noise: self.points.noise,
+            factor: self.points.factor,
+            centers: self.points.centers,
             target_column: self.target_column.clone(),
             task_type: self.task_type.map(|task| task.name().into()),
             drop: list(&self.drop),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use super::args::{MergeArgs, RunArgs, Running, SweepArgs};
@@ -62,8 +62,13 @@ enum Work {
 }
 
 fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
+    let workers = running.workers.unwrap_or_else(rayon::current_num_threads);
     if running.dry_run {
-        return print(sweep.forecast(running.workers)?);
+        return print(sweep.forecast(workers)?);
+    }
+    if by == Work::Train {
+        let less = |error| anyhow!("{error}; fewer --workers than {workers} need less");
+        sweep.check_memory(workers).map_err(less)?;
     }
     let folder = Folder::open(&running.out, &ALL)?;
     let interruption = Interruption::deferred()?;
@@ -83,7 +88,7 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
 
     let tuning = sweep.plan.tuning();
     let train = |keys: &[Key], journals: &mut Journals| match by {
-        Work::Train => work(sweep, running, &task, keys, journals, &interruption),
+        Work::Train => work(sweep, running, workers, &task, keys, journals, &interruption),
         Work::Read => Ok(()),
     };
     train(&tuning, &mut journals)?;
@@ -135,6 +140,9 @@ fn end(sweep: &Sweep, running: &Running, folder: &Folder) -> Result<()> {
     if running.json {
         print(text(folder, SUMMARY)?.trim_end())?;
     } else if !running.quiet {
+        for note in sweep.problems.iter().flat_map(|problem| problem.notes()) {
+            print(format_args!("note: {note}"))?;
+        }
         print(text(folder, ANSWER)?)?;
         print(answer::table(sweep, &runs, &statistics, &times))?;
         print(format_args!("Results are in {}", folder.path().join("").display()))?;
@@ -190,6 +198,7 @@ fn missing(keys: &[Key], journals: &Journals) -> usize {
 fn work(
     sweep: &Sweep,
     running: &Running,
+    threads: usize,
     task: &Task,
     keys: &[Key],
     journals: &mut Journals,
@@ -205,7 +214,6 @@ fn work(
         "confirming"
     });
     let stop = || interruption.is_pending();
-    let threads = running.workers.unwrap_or_else(rayon::current_num_threads);
     let workers = Workers { sweep, threads, task: task.number, stop: &stop, progress: &progress };
     let worked = workers.run(left, journals);
     progress.finish_and_clear();

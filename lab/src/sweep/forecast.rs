@@ -18,7 +18,7 @@ impl Sweep {
     ///
     /// # Errors
     /// An error of Candle.
-    pub fn forecast(&self, workers: Option<usize>) -> Result<String> {
+    pub fn forecast(&self, workers: usize) -> Result<String> {
         let training = &self.experiment.training;
         let (seeds, confirm_seeds) = (self.plan.seeds.tune.len(), self.plan.seeds.confirm.len());
         let (mut tuning, mut confirmation) = (0, 0);
@@ -37,7 +37,6 @@ impl Sweep {
             tuning += self.plan.settings[optimizer].all.len() * seeds;
             confirmation += confirm_seeds;
         }
-        let workers = workers.unwrap_or_else(rayon::current_num_threads);
         let time = Duration::from_secs_f64((seconds / workers as f64).min(1e15));
         Ok(format!(
             "{} trainings: {tuning} to tune {} settings on {seeds} seeds each, and {confirmation} to confirm the best of \

@@ -68,6 +68,7 @@ impl Sweep {
             experiment.problem.iter_mut().map(|problem| problem.load(given, folder)).collect::<Result<_>>()?;
         let plan = Plan::new(&experiment)?;
         let this = Self { experiment, problems, plan };
+        this.check_memory(1)?;
         for (index, problem) in this.problems.iter().enumerate() {
             let seed = this.plan.seeds.tune[0];
             let in_problem = || format!("problem '{}'", shown(problem.problem.label()));
@@ -78,6 +79,19 @@ impl Sweep {
             }
         }
         Ok(this)
+    }
+
+    /// Checks that so many trainings at once have the memory that they need at the least.
+    ///
+    /// # Errors
+    /// They have not.
+    fn check_memory(&self, workers: usize) -> Result<()> {
+        for problem in &self.problems {
+            for optimizer in &self.experiment.optimizer {
+                problem.needs(&self.experiment, &optimizer.spec, workers)?.check()?;
+            }
+        }
+        Ok(())
     }
 
     /// The best setting of each optimizer on each problem, in the order of [`Plan::pairs`].

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Var};
+use candle_optim::Spec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -11,12 +12,13 @@ use super::experiment::{Experiment, Split};
 use super::space::number;
 use crate::cli::{self, Precision};
 use crate::data::{self, Columns, Dataset, Division, Features, Points, Shape, Table, TaskType};
+use crate::memory::Needs;
 use crate::minimize::{FUNCTIONS, Function};
 use crate::model::Network;
 use crate::nn::Activation;
 use crate::random::numpy::RandomState;
 use crate::shown::{shown, shown_path};
-use crate::train::Data;
+use crate::train::{Bytes, Data, Epoch, Settings};
 
 /// The name of a problem whose rows are in a file.
 pub const CSV: &str = "csv";
@@ -72,11 +74,6 @@ impl Problem {
     /// Its name in files and pictures.
     pub fn label(&self) -> &str {
         self.label.as_deref().unwrap_or(&self.name)
-    }
-
-    /// What it predicts and by what, for people.
-    pub fn network(&self) -> Option<&[usize]> {
-        self.hidden.as_deref()
     }
 
     fn function(&self) -> Option<&'static Function> {
@@ -332,12 +329,59 @@ impl Loaded {
         self.dims().into_iter().enumerate().map(var).collect()
     }
 
+    /// Rows for training, validation and testing; none of a function.
+    fn parts(&self, split: &Split) -> [usize; 3] {
+        let rows = self.rows().unwrap_or(0);
+        let part = |rows: usize, share: f64| (share * rows as f64).ceil() as usize;
+        let test = part(rows, split.test);
+        let validation = part(rows - test, split.validation);
+        [rows - test - validation, validation, test]
+    }
+
     /// Batches of an epoch.
     pub fn batches(&self, experiment: &Experiment) -> usize {
-        let Experiment { training, split, .. } = experiment;
-        let Some(rows) = self.rows().filter(|_| training.batch_size > 0) else { return 1 };
-        let rest = |rows: usize, share: f64| rows - (share * rows as f64).ceil() as usize;
-        rest(rest(rows, split.test), split.validation).div_ceil(training.batch_size)
+        let [train, ..] = self.parts(&experiment.split);
+        if experiment.training.batch_size == 0 { 1 } else { train.div_ceil(experiment.training.batch_size).max(1) }
+    }
+
+    /// How a network is trained on it.
+    ///
+    /// # Errors
+    /// An unknown activation.
+    pub fn settings(&self, experiment: &Experiment, epochs: usize, seed: u32) -> Result<Settings> {
+        Ok(Settings {
+            epochs,
+            batch_size: experiment.training.batch_size,
+            seed,
+            hidden: self.problem.hidden.clone().unwrap_or_default(),
+            activation: self.problem.activation()?,
+            dtype: self.dtype,
+            stochastic_rounding: false,
+            device: Device::Cpu,
+        })
+    }
+
+    /// Memory that so many trainings at once take at the least, beside the file.
+    ///
+    /// # Errors
+    /// See [`Loaded::settings`].
+    pub fn needs(&self, experiment: &Experiment, spec: &Spec, workers: usize) -> Result<Needs> {
+        let epochs = experiment.training.epochs;
+        let records = (epochs * size_of::<Epoch>()) as f64;
+        let needs = Needs::default().of(format!("--epochs {epochs}"), workers as f64 * records);
+        let Some(hidden) = &self.problem.hidden else { return Ok(needs) };
+        let [train, validation, test] = self.parts(&experiment.split);
+        let settings = self.settings(experiment, epochs, 0)?;
+        let bytes = Bytes::needed(&self.sizes(), [train, validation + test], spec, &settings);
+        let rows = match &self.problem.data {
+            Some(file) => format!("--data '{file}'"),
+            None => format!("--samples {}", self.rows().unwrap_or(0)),
+        };
+        let hidden = format!("--hidden {}", hidden.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        Ok(needs
+            .of(rows, workers as f64 * bytes.rows)
+            .of(hidden, workers as f64 * (bytes.network + bytes.between))
+            .of(format!("optimizer '{}'", spec.text()), workers as f64 * bytes.state))
     }
 
     /// The command that trains an optimizer on it.

@@ -145,6 +145,17 @@ impl Range {
         }
     }
 
+    /// The same over two more decades at its lower or its upper end; a range of other values is the same.
+    pub fn wider(&self, at_its_lower_end: bool) -> Self {
+        match *self {
+            Self::Between { from, to, scale: scale @ Scale::Log, points } => {
+                let (from, to) = if at_its_lower_end { (short(from / 100.), to) } else { (from, short(to * 100.)) };
+                Self::Between { from, to, scale, points }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// The value at a share of the range, from 0 to 1 exclusive.
     fn at(&self, share: f64) -> String {
         match (self, self.values()) {
@@ -217,6 +228,13 @@ impl<'de> Deserialize<'de> for Search {
         let table = toml::Table::deserialize(deserializer)?;
         let ranges = table.iter().map(|(key, value)| Ok((key.clone(), range(value)?)));
         ranges.collect::<Result<_>>().map(Self).map_err(|error| D::Error::custom(format!("{error:#}")))
+    }
+}
+
+impl fmt::Display for Search {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let pairs: Vec<String> = self.0.iter().map(|(key, range)| format!("{key}={range}")).collect();
+        f.write_str(&pairs.join(","))
     }
 }
 

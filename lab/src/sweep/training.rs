@@ -13,7 +13,7 @@ use super::problem::{Loaded, Subject};
 use super::runs::{Outcome, Phase};
 use crate::minimize::Function;
 use crate::optimizer::{Stepper, Storage};
-use crate::train::{Accuracy, Data, Epoch, Learner, Measured, Settings};
+use crate::train::{Accuracy, Data, Epoch, Learner, Measured};
 
 /// A run that is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,16 +108,7 @@ pub fn run(job: &Job, subject: &Subject, stop: &dyn Fn() -> bool) -> Result<Opti
     let start = Instant::now();
     let mut learning = match subject {
         Subject::Network(data) => {
-            let settings = Settings {
-                epochs: last,
-                batch_size: experiment.training.batch_size,
-                seed,
-                hidden: problem.problem.hidden.clone().unwrap_or_default(),
-                activation: problem.problem.activation()?,
-                dtype: problem.dtype,
-                stochastic_rounding: false,
-                device: Device::Cpu,
-            };
+            let settings = problem.settings(experiment, last, seed)?;
             Learning::Network(Box::new(Learner::new(data, &settings)?), data)
         }
         Subject::Function(function, start) => Learning::Function(function, Var::new(start.as_slice(), &Device::Cpu)?),
