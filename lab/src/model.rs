@@ -1,5 +1,6 @@
 //! The network: fully connected layers with an activation between them, from PyTorch's initial weights.
 
+use candle_core::backprop::GradStore;
 use candle_core::{D, DType, Device, Result, Storage, Tensor, Var, WithDType};
 use candle_nn::Module;
 use candle_optim::nn::{bce_with_logits, cross_entropy, mse};
@@ -43,6 +44,30 @@ impl Network {
     /// The name of a variable as in `nn.Sequential`, where each activation has a number of its own.
     pub fn name(i: usize) -> String {
         format!("{}.{}", i / 2 * 2, ["weight", "bias"][i % 2])
+    }
+
+    /// Logits and loss of the rows x, and the gradients of all variables, without Candle's graph of the network. `None`: the
+    /// network is not small enough for that.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn gradients(
+        &self,
+        x: &Tensor,
+        loss: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Option<(Tensor, Tensor, GradStore)>> {
+        if !self.layers.is_one_pass(x)? {
+            return Ok(None);
+        }
+        let logits = Var::from_tensor(&self.layers.evaluate(x)?)?;
+        let loss = loss(&logits)?;
+        let mut grads = loss.backward()?;
+        let Some(grad) = grads.remove(&logits) else { return Ok(None) };
+        let of_vars = self.layers.gradients(x, &grad)?;
+        for (var, grad) in self.vars.iter().zip(of_vars) {
+            grads.insert(var, grad);
+        }
+        Ok(Some((logits.as_detached_tensor(), loss, grads)))
     }
 
     /// Logits for evaluation, through which no gradient passes.

@@ -116,6 +116,17 @@ impl Stepper {
         }
     }
 
+    /// Whether [`step_down`](Self::step_down) is all of a step: no method computes the loss again, and none of Candle's climbs.
+    pub fn takes_gradients(&self) -> bool {
+        match self {
+            Self::Ours(optim) => {
+                let mut algorithms = optim.groups().iter().flat_map(|group| group.method().chain());
+                !algorithms.any(|algorithm| algorithm.evaluates())
+            }
+            Self::Candles { maximize, .. } => !maximize,
+        }
+    }
+
     /// Takes one step down gradients. Those of a method that computes the loss again are not enough.
     ///
     /// # Errors

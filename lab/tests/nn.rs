@@ -207,6 +207,30 @@ fn a_network_as_one_operation_is_its_layers() {
 }
 
 #[test]
+fn gradients_without_a_graph_are_those_with_one() {
+    for dtype in [DType::F64, DType::F32] {
+        for sizes in [&[2usize, 16, 16, 1] as &[_], &[3, 7, 5], &[1, 1, 1, 1], &[5, 33, 2], &[9, 4]] {
+            for rows in [1, 3, 60, 128, 300] {
+                let (layers, vars) = layers(sizes, dtype);
+                let network = Mlp::new(layers).unwrap();
+                let x = var(20, &[rows, sizes[0]], dtype).as_detached_tensor();
+                assert!(network.is_one_pass(&x).unwrap());
+                let y = network.forward(&x).unwrap();
+                let upstream = var(21, y.dims(), dtype).as_detached_tensor();
+                let grads = (y * &upstream).unwrap().sum_all().unwrap().backward().unwrap();
+                let direct = network.gradients(&x, &upstream).unwrap();
+                assert_eq!(direct.len(), vars.len());
+                for (var, direct) in vars.iter().zip(&direct) {
+                    // To the bit: training takes either way.
+                    let bits = |grad: &Tensor| floats(grad).into_iter().map(f64::to_bits).collect::<Vec<_>>();
+                    assert_eq!(bits(grads.get(var).unwrap()), bits(direct), "{dtype:?} {rows} rows, {sizes:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_network_of_no_layers_or_of_misfits_is_an_error() {
     let error = |layers| Mlp::new(layers).unwrap_err().to_string();
     assert_eq!(error(vec![]), "mlp: no layers; allowed: one or more");

@@ -62,11 +62,7 @@ impl Mlp {
             return Ok(self.forward(x)?.detach());
         }
         let rows = self.sizes.rows(x.shape())?;
-        let x = contiguous(x)?;
-        let mut parameters = Vec::with_capacity(2 * self.layers.len());
-        for Dense { weight, bias, .. } in &self.layers {
-            parameters.extend([contiguous(weight)?, contiguous(bias)?]);
-        }
+        let (x, parameters) = (contiguous(x)?, self.parameters()?);
         let (x_values, locks) = (locked(&x), parameters.iter().map(|tensor| locked(tensor)).collect::<Vec<_>>());
         on_floats!("mlp", x.dtype(), R => {
             let parameters = locks.iter().map(|lock| lock.values::<R>()).collect::<Result<Vec<_>>>()?;
@@ -75,9 +71,45 @@ impl Mlp {
         })
     }
 
-    /// Whether one pass takes the layers: their activations are fused, the first-level cache holds their weights, and the
-    /// rows are not so many that several threads are faster.
-    fn is_one_pass(&self, x: &Tensor) -> Result<bool> {
+    /// The gradient of the weight and the bias of each layer, from that of the results for inputs `[rows, inputs]`, without
+    /// Candle's graph, for a network that [is one pass](Self::is_one_pass).
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn gradients(&self, x: &Tensor, grad: &Tensor) -> Result<Vec<Tensor>> {
+        let rows = self.sizes.rows(x.shape())?;
+        let (x, grad, parameters) = (contiguous(x)?, contiguous(grad)?, self.parameters()?);
+        let (x_values, grad, locks) = (locked(&x), locked(&grad), parameters.iter().map(|tensor| locked(tensor)));
+        let locks: Vec<_> = locks.collect();
+        on_floats!("mlp", x.dtype(), R => {
+            let slices = locks.iter().map(|lock| lock.values::<R>()).collect::<Result<Vec<_>>>()?;
+            let network = Network { sizes: &self.sizes.0, x: x_values.values()?, parameters: &slices, rows };
+            let [_, grads] = R::dispatch(Backward { network, grad: grad.values()?, needs_x: false });
+            let mut rest = grads.as_slice();
+            let mut next = |of: &Cow<Tensor>| {
+                let (own, after) = rest.split_at(of.elem_count());
+                rest = after;
+                shaped_as(of, own.to_vec())
+            };
+            parameters.iter().map(&mut next).collect()
+        })
+    }
+
+    /// Weight and bias of each layer, as they lie in order.
+    fn parameters(&self) -> Result<Vec<Cow<'_, Tensor>>> {
+        let mut parameters = Vec::with_capacity(2 * self.layers.len());
+        for Dense { weight, bias, .. } in &self.layers {
+            parameters.extend([contiguous(weight)?, contiguous(bias)?]);
+        }
+        Ok(parameters)
+    }
+
+    /// Whether one pass takes the layers over inputs `[rows, inputs]`: their activations are fused, the first-level cache holds
+    /// their weights, and the rows are not so many that several threads are faster.
+    ///
+    /// # Errors
+    /// Inputs without dimensions.
+    pub fn is_one_pass(&self, x: &Tensor) -> Result<bool> {
         let (rows, floats) = (x.dim(0)?, matches!(x.dtype(), DType::F32 | DType::F64));
         let small = |layer: &Dense| {
             let weights = layer.weight.elem_count();
