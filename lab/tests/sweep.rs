@@ -223,6 +223,16 @@ fn the_answer_repeats_what_was_found() {
 }
 
 #[test]
+fn what_is_no_better_than_a_constant_prediction_is_said() {
+    let folder = Folder::new();
+    let climbs = "--optimizer adam:maximize=true@lr=0.01|0.1";
+    let said = folder.run(&format!("sweep {SMALL} {climbs} --optimizer adam@lr=0.1 --out a"));
+    assert!(said.contains("adam:maximize=true failed in 4 of 4 seeds."), "{said}");
+    assert!(said.contains("No setting of adam:maximize=true is better than a constant prediction."), "{said}");
+    assert!(!said.contains("No setting of adam is"), "{said}");
+}
+
+#[test]
 fn every_optimizer_of_the_list_can_be_compared() {
     let folder = Folder::new();
     let names: Vec<String> =
@@ -256,7 +266,7 @@ fn a_file_of_the_user_has_the_same_test_rows_for_all_seeds() {
 
     // The experiment finds the file beside it or where it is told, and no other.
     let error = folder.fail(&["run", "a/experiment.toml", "--out", "b"]);
-    assert!(error.contains("mine.csv") && error.contains("cannot read it"), "{error}");
+    assert!(error.contains("mine.csv': it is not there; allowed: --data FILE"), "{error}");
     folder.run("run a/experiment.toml --data mine.csv --out b --quiet");
     assert_eq!(folder.files("a"), folder.files("b"));
     fs::write(folder.path("mine.csv"), folder.read("mine.csv").replace("17.99", "17.98")).unwrap();
@@ -272,6 +282,9 @@ fn an_experiment_that_is_wrong_is_an_error_in_a_line() {
     for (from, to, said) in [
         ("epochs = 20", "epoch = 20", "line 14: unknown key 'epoch' (did you mean 'epochs'?)"),
         ("epochs = 20\n", "", "line 13: the key 'epochs' is missing"),
+        ("samples = 100\n", "", "line 4: the key 'samples' is missing"),
+        ("activation = \"relu\"\n", "", "line 4: the key 'activation' is missing"),
+        ("seed = 42\n", "", "the key 'seed' is missing"),
         ("epochs = 20", "epochs = 20\nepochs = 30", "line 15: the key 'epochs' stands twice"),
         ("epochs = 20", "epochs = 'many'", "line 14: invalid type: string \"many\", allowed: a whole number"),
         ("epochs = 20", "epochs = 0", "training.epochs = 0 is not allowed: it must be from 1 to 10000000"),

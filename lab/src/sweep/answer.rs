@@ -2,12 +2,12 @@
 
 use std::fmt::Display;
 
-use super::Sweep;
 use super::files::Times;
-use super::problem::Loaded;
-use super::runs::{Phase, Runs};
+use super::loaded::Loaded;
+use super::runs::{Outcome, Phase, Runs};
 use super::space::number;
 use super::statistics::{Confirmed, Difference, Optimizer, Problem, Sensitivity, Side, Statistics, Verdict, median};
+use super::{Score, Sweep};
 use crate::data::TaskType;
 use crate::optimizer::total_state_bytes;
 use crate::tables;
@@ -16,10 +16,10 @@ use crate::tables;
 const LR: &str = "lr";
 
 /// The answer, a paragraph for each problem.
-pub fn words(sweep: &Sweep, statistics: &Statistics) -> String {
+pub fn words(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> String {
     let mut paragraphs = vec![];
     for (index, (_, problem)) in statistics.problems.0.iter().enumerate() {
-        let lines = Answer { sweep, index, problem, of: &sweep.problems[index] }.lines();
+        let lines = Answer { sweep, index, problem, of: &sweep.problems[index], runs }.lines();
         paragraphs.push(lines.join("\n"));
     }
     if let Some(over) = &statistics.over_problems {
@@ -36,6 +36,7 @@ struct Answer<'a> {
     index: usize,
     problem: &'a Problem,
     of: &'a Loaded,
+    runs: &'a Runs,
 }
 
 impl Answer<'_> {
@@ -99,12 +100,22 @@ impl Answer<'_> {
         };
         others.sort_by(|a, b| loss(a).total_cmp(&loss(b)));
         let others = others.iter().map(|(name, optimizer)| self.other(name, optimizer));
-        let useless = self.problem.optimizers.0.iter().filter(|(_, optimizer)| {
-            let baseline = optimizer.confirmed.as_ref().is_some_and(|confirmed| confirmed.failed == 1.);
-            baseline && optimizer.sensitivity.is_none()
-        });
+        let useless = self.problem.optimizers.0.iter().filter(|(name, optimizer)| self.is_useless(name, optimizer));
         let useless = useless.map(|(name, _)| format!("No setting of {name} is better than a constant prediction."));
         [said].into_iter().chain(others).chain(useless).collect()
+    }
+
+    /// Whether no run of the best setting was better than a constant prediction.
+    fn is_useless(&self, name: &str, optimizer: &Optimizer) -> bool {
+        let Some(winner) = optimizer.winner else { return false };
+        let label = self.of.problem.label();
+        let own = self.runs.rows.iter().filter(|run| run.problem == label && run.optimizer == name);
+        let mut tuned = own.filter(|run| run.phase == Phase::Tune && run.trial == winner).map(|run| &run.outcome);
+        let loss = |outcome: &Outcome| match self.sweep.experiment.tuning.score {
+            Score::Final => outcome.validation_loss,
+            Score::Best => outcome.validation_best,
+        };
+        tuned.all(|outcome| loss(outcome) >= outcome.baseline_loss)
     }
 
     fn other(&self, name: &str, optimizer: &Optimizer) -> String {
@@ -229,7 +240,7 @@ impl Answer<'_> {
         let at = self.index_of(name);
         let winner = self.problem.optimizers.get(name).and_then(|optimizer| optimizer.winner).unwrap_or(0);
         let spec = self.sweep.plan.settings[at].all[winner].spec.text();
-        self.of.command(spec, &self.sweep.experiment)
+        self.of.problem.command(spec, &self.sweep.experiment)
     }
 }
 

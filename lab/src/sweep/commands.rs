@@ -117,9 +117,11 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     if untuned + unconfirmed > 0 {
         let (left, all) = if untuned > 0 { (untuned, "tuning runs") } else { (unconfirmed, "confirmations") };
         let folder = folder.path().display();
+        let files = sweep.problems.iter().filter_map(|problem| problem.problem.data.as_ref());
+        let data: String = files.map(|file| format!(" --data '{file}'")).collect();
         bail!(
             "{left} {all} are missing; submit the tasks again, or complete it here: candle-optim run \
-             '{folder}/{EXPERIMENT}' --out '{folder}'"
+             '{folder}/{EXPERIMENT}' --out '{folder}'{data}"
         );
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use candle_optim::Spec;
 use serde::de::DeserializeOwned;
 use serde::de::value::StrDeserializer;
@@ -170,7 +170,15 @@ impl Experiment {
                     message => anyhow!("line {line}: {}", explained(message)),
                 }
             };
-            toml::from_str::<Self>(text).map_err(at)?.resolved()
+            let experiment: Self = toml::from_str(text).map_err(at)?;
+            for (number, problem) in experiment.problem.iter().enumerate() {
+                if let Some(key) = problem.missing_key()? {
+                    let mut lines = (1..).zip(text.lines()).filter(|(_, line)| line.trim() == "[[problem]]");
+                    let line = lines.nth(number).map_or(1, |(line, _)| line);
+                    bail!("line {line}: the key '{key}' is missing");
+                }
+            }
+            experiment.resolved()
         };
         read().with_context(|| format!("the experiment '{}'", path.display()))
     }

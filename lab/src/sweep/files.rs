@@ -143,7 +143,7 @@ impl Sweep {
         statistics: &Statistics,
         keys: &[Key],
     ) -> Result<()> {
-        let answer = answer::words(self, statistics);
+        let answer = answer::words(self, runs, statistics);
         let keys = self.in_order(keys);
         let name = |key: &Key| {
             let problem = self.problems[key.problem].problem.label().to_owned();

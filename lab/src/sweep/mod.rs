@@ -4,7 +4,8 @@
 //! | module | what |
 //! |---|---|
 //! | `experiment` | what is compared: a file in TOML |
-//! | `problem` | what is trained on a seed |
+//! | `problem` | what is trained |
+//! | `loaded` | its rows, and what a seed trains |
 //! | `space` | the settings that are tried |
 //! | `seeds` | the seeds of all runs |
 //! | `plan` | the runs |
@@ -15,17 +16,20 @@
 //! | `statistics` | what follows from it |
 //! | `files` | the files of a comparison that is complete |
 //! | `answer` | the result in words |
+//! | `command` | the command that trains what was found |
 //! | `picture` | the result to look at |
 //! | `task` | a share of the work, of one machine of many |
 //! | `commands` | `sweep`, `run` and `merge` |
 
 mod answer;
 mod args;
+mod command;
 mod commands;
 mod experiment;
 mod files;
 mod forecast;
 mod journal;
+mod loaded;
 mod picture;
 mod plan;
 mod problem;
@@ -47,8 +51,8 @@ pub use args::{MergeArgs, RunArgs, SweepArgs};
 pub use commands::{merge, run, sweep};
 use experiment::Experiment;
 use experiment::Score;
+use loaded::{Loaded, Subject};
 use plan::Plan;
-use problem::{Loaded, Subject};
 use statistics::Statistics;
 
 /// A comparison, all of whose input is checked.
@@ -65,7 +69,7 @@ impl Sweep {
     /// A file that is not there or no table, a search that is not possible, an optimizer that cannot train a problem.
     pub fn new(mut experiment: Experiment, given: &[PathBuf], folder: &Path) -> Result<Self> {
         let problems =
-            experiment.problem.iter_mut().map(|problem| problem.load(given, folder)).collect::<Result<_>>()?;
+            experiment.problem.iter_mut().map(|problem| Loaded::new(problem, given, folder)).collect::<Result<_>>()?;
         let plan = Plan::new(&experiment)?;
         let this = Self { experiment, problems, plan };
         this.check_memory(1)?;

@@ -8,8 +8,8 @@ use candle_optim::Spec;
 
 use super::Sweep;
 use super::experiment::{Experiment, Score};
+use super::loaded::{Loaded, Subject};
 use super::plan::Key;
-use super::problem::{Loaded, Subject};
 use super::runs::{Outcome, Phase};
 use crate::minimize::Function;
 use crate::optimizer::{Stepper, Storage};

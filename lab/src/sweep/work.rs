@@ -10,8 +10,8 @@ use indicatif::ProgressBar;
 
 use super::Sweep;
 use super::journal::Journals;
+use super::loaded::Subject;
 use super::plan::Key;
-use super::problem::Subject;
 use super::training::{Job, run};
 
 /// The threads that train.
