@@ -1,7 +1,7 @@
 """This crate next to PyTorch, JAX and stock Candle: times on this machine, as Markdown.
 
     pip install -r benches/requirements.txt
-    python benches/compare.py [--rounds N] [--only epoch|wide|sweep|step|program]
+    python benches/compare.py [--rounds N] [--only epoch|wide|sweep|step|rules|program]
 
 Contenders run in turn, N times around, so that a busy moment does not hit one alone; a
 cell is the median over the rounds at the contender's best setting, with how many times
@@ -44,6 +44,9 @@ STEPS = [
     (100_000_000, 1, ["sgd", "adam", "adamw"]),
     (1_000_000, 1000, STEP_SPECS),
 ]
+# Parameters and tensors of every optimizer, and those that torch has as elementwise steps.
+RULES = [(1_000_000, 1), (10_000_000, 1), (1_000_000, 1000)]
+TORCH_RULES = ["sgd", "rmsprop", "adam", "adamw", "adadelta", "adagrad", "adamax", "asgd", "nadam", "radam", "rprop"]
 # What stock Candle has.
 CANDLE = {"sgd": "candle-sgd", "adamw": "candle-adamw"}
 
@@ -237,6 +240,40 @@ def compare_step(args):
         )
 
 
+def compare_rules(args):
+    """A step of every optimizer that needs no second gradient, next to torch where torch has it."""
+    times, shares = Times(), defaultdict(list)
+    for _ in range(args.rounds):
+        for parameters, tensors in RULES:
+            size = ["--parameters", parameters, "--tensors", tensors]
+            for result in steps([args.binary, "bench"], [], size):
+                row = result["optimizer"], parameters, tensors
+                times.add(row, "candle-optim", "", result["microseconds"])
+                shares[row].append(result["share_of_plain"])
+            for threads in THREADS:
+                results = peers("step", "--threads", threads, *size, *TORCH_RULES)
+                for spec, ways in results.items():
+                    for way, value in ways.items():
+                        setting = f"{way}, {threads_label(threads)}"
+                        times.add((spec, parameters, tensors), "torch", setting, value)
+    columns = [f"{p:.0e} in {t}".replace("e+0", "e") for p, t in RULES]
+    header = [part for column in columns for part in (column, "torch", "of y += a·x")]
+
+    def cells(name):
+        for size in RULES:
+            row = (name, *size)
+            yield times.cell(row, "candle-optim", 1)
+            yield times.cell(row, "torch", 1)
+            yield f"{statistics.median(shares[row]):.0%}"
+
+    names = dict.fromkeys(name for name, *_ in shares if not name.startswith("candle-"))
+    table(
+        "**Every step**, µs, f32: parameters in so many tensors",
+        ["optimizer", *header],
+        ([f"`{name}`", *cells(name)] for name in names),
+    )
+
+
 def steps(command, specs, size):
     """What the command says of these optimizers."""
     options = [word for spec in specs for word in ("--optimizer", spec)]
@@ -324,6 +361,7 @@ WORK = {
     "wide": compare_wide,
     "sweep": compare_sweep,
     "step": compare_step,
+    "rules": compare_rules,
     "program": compare_program,
 }
 

@@ -45,13 +45,24 @@ def microseconds_per_epoch(epoch, warm_up, epochs):
 def torch_optimizers(spec):
     """torch's ways to step; the first is what it does on a CPU when not told."""
     import reference as ref
+    import torch
 
     name, options = ref.parse_spec(spec)
+    others = {
+        "adadelta": torch.optim.Adadelta,
+        "adagrad": torch.optim.Adagrad,
+        "adamax": torch.optim.Adamax,
+        "asgd": torch.optim.ASGD,
+        "nadam": torch.optim.NAdam,
+        "radam": torch.optim.RAdam,
+        "rprop": torch.optim.Rprop,
+    }
+    optimizer = {**ref.OPTIMIZERS, **others}[name]
     ways = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}}
-    if "fused" in inspect.signature(ref.OPTIMIZERS[name]).parameters:
+    if "fused" in inspect.signature(optimizer).parameters:
         ways["fused"] = {"fused": True}
     for way, flags in ways.items():
-        yield way, partial(ref.OPTIMIZERS[name], lr=LR, **options, **flags)
+        yield way, partial(optimizer, lr=LR, **options, **flags)
 
 
 def torch_epochs(specs, n, test_size, hidden, warm_up, epochs):

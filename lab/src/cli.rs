@@ -11,7 +11,7 @@ use super::data::{Columns, Features, Points, TaskType};
 use super::minimize::Function;
 use super::nn::Activation;
 use super::optimizer::parse;
-use super::sweep::{MergeArgs, RunArgs, SweepArgs};
+use super::sweep::{MergeArgs, RANGES, RunArgs, SweepArgs};
 use super::unknown;
 
 /// Optimizers for Candle, compared.
@@ -37,6 +37,7 @@ pub enum Command {
     /// Minimize a test function with the optimizers you name
     Minimize(MinimizeArgs),
     /// Compare optimizers, each tuned with the same budget
+    #[command(after_help = RANGES)]
     Sweep(SweepArgs),
     /// Compare what an experiment's file says
     Run(RunArgs),

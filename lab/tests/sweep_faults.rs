@@ -214,7 +214,7 @@ fn journals_of_others_are_refused() {
         [text.lines().next().unwrap().to_owned(), format!("{:08x},{record}", crc32fast::hash(record.as_bytes()))];
     fs::write(folder.path("a/journal-1-b-2-z"), lines.join("\n") + "\n").unwrap();
     let error = folder.fail(&format!("{SWEEP} --out a"));
-    assert!(error.contains("journal-1-b-2-z") && error.contains("says of the same run"), "{error}");
+    assert!(error.contains("journal-1-b-2-z") && error.contains("the run 'tune' of problem 0, optimizer "), "{error}");
 }
 
 #[test]

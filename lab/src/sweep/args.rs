@@ -37,14 +37,16 @@ pub struct Running {
     pub workers: Option<usize>,
 }
 
+/// What the help of `sweep` ends with.
+pub const RANGES: &str = "\
+A range is 1e-4..1 (equal ratios), 'lin 0..1' (equal steps), 1e-4..1#4 (so many values), 0..1/0.1 (by a step) or 0.8|0.9 (these).
+Commas separate keys: 'sgd@lr=1e-3..1,momentum=0|0.9'. Without @, the learning rate is searched over three decades to each side of
+the optimizer's default.";
+
 /// Options of `sweep`. Each is a key of the experiment's file.
 #[derive(Args, Clone, Debug)]
 pub struct SweepArgs {
     /// An optimizer and what is searched, e.g. adam@lr=1e-4..1; repeatable
-    ///
-    /// A range is 1e-4..1 (equal ratios), 'lin 0..1' (equal steps), 1e-4..1#4 (so many values), 0..1/0.1 (by a step) or
-    /// 0.8|0.9 (these). Keys are separated by commas. Without @, the learning rate is searched over three decades to each
-    /// side of the optimizer's default. Without any, the chapter's four are compared.
     #[arg(long = "optimizer", value_name = "SPEC[@KEY=RANGE,...]", value_parser = optimizer, default_values = CHAPTER)]
     pub optimizers: Vec<Optimizer>,
     /// Settings that are tried for each optimizer

@@ -138,8 +138,7 @@ impl Journals {
         let other = self.files[known.at.0].display();
         ensure!(
             known.outcome == record.outcome,
-            "{key:?} is not what '{other}' says of the same run; machines differ, or one of the files is damaged: \
-             remove one of them"
+            "{key} is not what '{other}' says of it; machines differ, or one of the files is damaged: remove one of them"
         );
         Ok(())
     }
@@ -208,7 +207,9 @@ impl Journals {
     /// # Errors
     /// A journal that is gone or has changed.
     pub fn epochs(&self, key: Key) -> Result<Vec<Epoch>> {
-        let Some(&Record { at: (number, at), .. }) = self.records.get(&key) else { bail!("{key:?} was not run") };
+        let Some(&Record { at: (number, at), .. }) = self.records.get(&key) else {
+            bail!("{key} is not in any journal")
+        };
         let read = || {
             let mut file = BufReader::new(File::open(&self.files[number])?);
             file.seek(SeekFrom::Start(at))?;

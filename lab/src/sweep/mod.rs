@@ -47,7 +47,7 @@ use anyhow::{Context, Result};
 
 use crate::optimizer::{Stepper, Storage};
 use crate::shown::shown;
-pub use args::{MergeArgs, RunArgs, SweepArgs};
+pub use args::{MergeArgs, RANGES, RunArgs, SweepArgs};
 pub use commands::{merge, run, sweep};
 use experiment::Experiment;
 use experiment::Score;

@@ -1,5 +1,7 @@
 //! The runs of an experiment, in the order of its files.
 
+use std::fmt;
+
 use anyhow::Result;
 use candle_optim::Spec;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,17 @@ pub struct Key {
     pub trial: usize,
     /// The seed, among those of the phase.
     pub seed: usize,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let &Self { phase, problem, optimizer, trial, seed } = self;
+        let phase = phase.as_str();
+        write!(
+            f,
+            "the run '{phase}' of problem {problem}, optimizer {optimizer}, setting {trial} and seed {seed}, from 0,"
+        )
+    }
 }
 
 /// What is to be run.
