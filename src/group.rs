@@ -17,6 +17,27 @@ use crate::schedule::Schedule;
 use crate::vars::NamedVars;
 
 /// Variables and the method that moves them.
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use candle_optim::{Cosine, Group, LinearWarmup, Optim, ParamsEma, Schedule, Spec};
+///
+/// # fn main() -> Result<(), candle_optim::Error> {
+/// let w = Var::new(&[2f64], &Device::Cpu)?;
+/// let adam = "adam:lr=0.1".parse::<Spec>()?;
+/// let warm = LinearWarmup { steps: 4 }.then(Cosine { steps: 96, min_lr: 0. });
+/// let group = Group::new(vec![("w".into(), w.clone())], adam)
+///     .schedule("lr", warm)
+///     .then(ParamsEma { decay: 0.9, ..Default::default() });
+/// let mut optim = Optim::new(vec![group])?;
+/// assert_eq!(optim.lr(0)?, 0.025);
+/// optim.backward_step(&w.sqr()?.sum_all()?)?;
+/// // The average of the weights, until it is dropped.
+/// let averaged = optim.eval()?;
+/// # drop(averaged);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Group {
     pub(crate) slots: Vec<Slot>,

@@ -15,6 +15,26 @@ use crate::memory::Addresses;
 use crate::schedule::Schedule;
 
 /// An optimizer of groups of variables.
+///
+/// ```
+/// use candle_core::{DType, Device, Var};
+/// use candle_optim::{Group, Optim, ParamsAdamW};
+///
+/// # fn main() -> Result<(), candle_optim::Error> {
+/// let w = Var::new(&[2f32, -1.], &Device::Cpu)?;
+/// let params = ParamsAdamW { lr: 0.1, ..Default::default() };
+/// let mut optim = Optim::new(vec![Group::new(vec![("w".into(), w.clone())], params)])?.clip_grad_norm(1.);
+/// let outcome = optim.backward_step(&w.sqr()?.sum_all()?)?;
+/// assert!(outcome.clipped && optim.steps() == 1);
+///
+/// // State has the name of its variable, and goes into a safetensors file with the weights.
+/// let file = std::env::temp_dir().join("candle-optim-example.safetensors");
+/// optim.save(&file)?;
+/// optim.load(&file)?;
+/// # std::fs::remove_file(&file).ok();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Optim {
     pub(crate) groups: Vec<Group>,

@@ -4,6 +4,22 @@ use crate::error::Result;
 use crate::optim::Optim;
 
 /// Lowers the learning rates when a loss stops falling. It is no [`Schedule`](crate::Schedule), since it has memory.
+///
+/// ```
+/// use candle_core::{Device, Var};
+/// use candle_optim::{Group, Optim, ParamsSgd, ReduceOnPlateau};
+///
+/// # fn main() -> Result<(), candle_optim::Error> {
+/// let w = Var::new(&[1f32], &Device::Cpu)?;
+/// let sgd = ParamsSgd { lr: 0.5, ..Default::default() };
+/// let mut optim = Optim::new(vec![Group::new(vec![("w".into(), w)], sgd)])?;
+/// let mut plateau = ReduceOnPlateau::new(0.1, 1);
+/// let lowered = [3., 2., 2., 2.].map(|loss| plateau.step(&mut optim, loss).unwrap());
+/// assert_eq!(lowered, [false, false, false, true]);
+/// assert_eq!(optim.lr(0)?, 0.05);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReduceOnPlateau {
     /// The factor of the learning rates.

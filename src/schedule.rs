@@ -4,6 +4,15 @@ use std::f64::consts::PI;
 
 /// A function of a hyperparameter's base value and the step. It has no state to save. A closure `|base, step| ..` is a
 /// schedule.
+///
+/// ```
+/// use candle_optim::{Cosine, LinearWarmup, Schedule};
+///
+/// let schedule = LinearWarmup { steps: 4 }.then(Cosine { steps: 100, min_lr: 0. });
+/// assert_eq!([0, 1, 3, 4, 54, 104, 1000].map(|step| schedule.at(0.8, step)), [0.2, 0.4, 0.8, 0.8, 0.4, 0., 0.]);
+/// let halved = |base: f64, step: u64| base / 2f64.powi(step as i32);
+/// assert_eq!(halved.at(0.8, 2), 0.2);
+/// ```
 pub trait Schedule: Send + Sync + 'static {
     /// The value at `step`; the first step is 0.
     fn at(&self, base: f64, step: u64) -> f64;

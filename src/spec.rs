@@ -14,6 +14,20 @@ use crate::hyper::{Runs, Value};
 
 /// An optimizer with its hyperparameters, read from text. It prints all hyperparameters, given or default, and the printed
 /// text reads back to the same optimizer.
+///
+/// ```
+/// use candle_optim::Spec;
+///
+/// # fn main() -> Result<(), candle_optim::Error> {
+/// let spec: Spec = "sgd:lr=0.1,momentum=0.9,nesterov=true".parse()?;
+/// assert_eq!(spec.method().name(), "sgd");
+/// assert_eq!(spec.to_string().parse::<Spec>()?.resolved(), spec.resolved());
+///
+/// let error = "adamw:beta3=0.9".parse::<Spec>().unwrap_err().to_string();
+/// assert!(error.starts_with("unknown key of adamw 'beta3' (did you mean 'beta2'?)"), "{error}");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Spec {
     method: Method,

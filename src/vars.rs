@@ -9,6 +9,26 @@ use crate::error::{Error, Result};
 
 /// Variables sorted by name. `take` moves variables out, so that no two groups get the same one. Each variable keeps its
 /// position in the given list as [`Slot::index`](crate::Slot::index).
+///
+/// ```
+/// use candle_core::{DType, Device};
+/// use candle_nn::{VarBuilder, VarMap, linear};
+/// use candle_optim::NamedVars;
+///
+/// # fn main() -> Result<(), candle_optim::Error> {
+/// let varmap = VarMap::new();
+/// let builder = VarBuilder::from_varmap(&varmap, DType::F32, &Device::Cpu);
+/// linear(2, 3, builder.pp("first"))?;
+/// linear(3, 1, builder.pp("last"))?;
+///
+/// let mut vars = NamedVars::from(&varmap);
+/// let weights = vars.take("*.weight")?;
+/// assert!(weights.names().eq(["first.weight", "last.weight"]));
+/// assert!(vars.names().eq(["first.bias", "last.bias"]));
+/// assert!(vars.take("*.scale").is_err());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct NamedVars(pub(crate) Vec<(usize, String, Var)>);
 
