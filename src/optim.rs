@@ -17,7 +17,7 @@ use crate::schedule::Schedule;
 /// An optimizer of groups of variables.
 ///
 /// ```
-/// use candle_core::{DType, Device, Var};
+/// use candle_core::{Device, Var};
 /// use candle_optim::{Group, Optim, ParamsAdamW};
 ///
 /// # fn main() -> Result<(), candle_optim::Error> {
