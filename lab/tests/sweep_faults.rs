@@ -148,15 +148,19 @@ fn signals_leave_a_folder_that_the_same_command_completes() {
 fn other_options_are_refused_and_named() {
     let folder = Folder::new();
     folder.stopped(SWEEP, "a", 3, "-KILL");
-    let before = folder.files("a");
+    folder.run(&format!("{SWEEP} --out finished --quiet"));
+    let before = ["a", "finished"].map(|out| folder.files(out));
     for (from, to, said) in [
         ("--epochs 200", "--epochs 100", "training.epochs (200 there, 100 here)"),
         ("--seeds 2", "--seeds 3", "tuning.seeds (2 there, 3 here)"),
         ("sgd", "rmsprop", "optimizer[1].spec (\"sgd\" there, \"rmsprop\" here)"),
     ] {
-        let error = folder.fail(&format!("{} --out a", SWEEP.replacen(from, to, 1)));
-        assert!(error.contains("'a' is the folder of another experiment") && error.contains(said), "{error}");
-        assert_eq!(before, folder.files("a"));
+        for out in ["a", "finished"] {
+            let error = folder.fail(&format!("{} --out {out}", SWEEP.replacen(from, to, 1)));
+            assert!(error.contains(&format!("'{out}' is the folder of another experiment")), "{error}");
+            assert!(error.contains(said), "{error}");
+        }
+        assert_eq!(before, ["a", "finished"].map(|out| folder.files(out)));
     }
 }
 

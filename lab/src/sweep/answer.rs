@@ -59,18 +59,14 @@ impl Answer<'_> {
         let (sweep, tuning) = (self.sweep, &self.sweep.experiment.tuning);
         let what = match self.of.rows() {
             Some(rows) => {
-                let network = self.of.sizes().iter().map(usize::to_string).collect::<Vec<_>>().join("-");
-                format!("{} rows, {network}", grouped(rows))
+                format!("{} rows, {}", grouped(rows), network(self.of))
             }
             None => "a test function".into(),
         };
-        let counts = sweep.plan.settings.iter().map(|settings| settings.all.len());
-        let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
-        let settings =
-            if least == most { counted(most, "setting") + " each" } else { format!("{least} to {most} settings each") };
         format!(
-            "On {} ({what}), {settings} on {}, confirmed on {} fresh seeds, constant learning rate:",
+            "On {} ({what}), {} on {}, confirmed on {} fresh seeds, constant learning rate:",
             self.of.problem.label(),
+            settings(sweep),
             counted(tuning.seeds, "seed"),
             tuning.confirm_seeds
         )
@@ -357,7 +353,20 @@ fn percent(level: f64) -> String {
     percent.strip_suffix(".0").unwrap_or(&percent).into()
 }
 
-fn counted(n: usize, what: &str) -> String {
+/// How many settings of each optimizer are tried.
+pub fn settings(sweep: &Sweep) -> String {
+    let counts = sweep.plan.settings.iter().map(|settings| settings.all.len());
+    let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
+    if least == most { counted(most, "setting") + " each" } else { format!("{least} to {most} settings each") }
+}
+
+/// The widths of a network's layers: 2-16-16-1.
+pub fn network(of: &Loaded) -> String {
+    of.sizes().iter().map(usize::to_string).collect::<Vec<_>>().join("-")
+}
+
+/// A number of things.
+pub fn counted(n: usize, what: &str) -> String {
     if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use super::args::{MergeArgs, RunArgs, Running, SweepArgs};
+use super::command::quoted;
 use super::experiment::Experiment;
 use super::files::{self, ALL, ANSWER, EXPERIMENT};
 use super::journal::{self, Header, Journals};
@@ -74,7 +75,7 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     let interruption = Interruption::deferred()?;
     claim(sweep, &folder, &interruption)?;
     if sweep.is_complete_in(folder.path()) {
-        return end(sweep, running, &folder);
+        return end(sweep, running, &folder, &interruption);
     }
     let header = Header {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -102,7 +103,7 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     let unconfirmed = missing(&confirmation, &journals);
     if sweep.is_complete_in(folder.path()) {
         // Another program was faster.
-        return end(sweep, running, &folder);
+        return end(sweep, running, &folder, &interruption);
     }
     if running.task.is_some() {
         let state = match (untuned, unconfirmed) {
@@ -116,12 +117,13 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     }
     if untuned + unconfirmed > 0 {
         let (left, all) = if untuned > 0 { (untuned, "tuning runs") } else { (unconfirmed, "confirmations") };
-        let folder = folder.path().display();
+        let word = |path: &Path| quoted(&path.to_string_lossy());
+        let (file, out) = (word(&folder.path().join(EXPERIMENT)), word(folder.path()));
         let files = sweep.problems.iter().filter_map(|problem| problem.problem.data.as_ref());
-        let data: String = files.map(|file| format!(" --data '{file}'")).collect();
+        let data: String = files.map(|file| format!(" --data {}", quoted(file))).collect();
         bail!(
-            "{left} {all} are missing; submit the tasks again, or complete it here: candle-optim run \
-             '{folder}/{EXPERIMENT}' --out '{folder}'{data}"
+            "{left} {all} are missing; submit the tasks again, or complete it here: candle-optim run {file} --out \
+             {out}{data}"
         );
     }
 
@@ -130,13 +132,15 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     let statistics = sweep.statistics(&runs);
     sweep.write(&folder, &interruption, &journals, &runs, &statistics, &all)?;
     drop(journals);
-    end(sweep, running, &folder)
+    end(sweep, running, &folder, &interruption)
 }
 
 /// Ends the work on a folder that is complete.
-fn end(sweep: &Sweep, running: &Running, folder: &Folder) -> Result<()> {
+fn end(sweep: &Sweep, running: &Running, folder: &Folder, interruption: &Interruption) -> Result<()> {
+    let lock = folder.lock(interruption)?;
     // What is over is in the other files. A program that writes a journal yet, or was killed before this, is late.
     journal::paths(folder.path())?.iter().for_each(|path| drop(fs::remove_file(path)));
+    drop(lock);
     let (runs, times) = files::read(folder.path())?;
     let statistics = sweep.statistics(&runs);
     if running.json {

@@ -92,13 +92,17 @@ impl Sweep {
         keys
     }
 
-    /// The statistics of runs.
-    pub fn statistics(&self, runs: &Runs) -> Statistics {
-        let by = match self.experiment.tuning.score {
+    /// The validation loss that counts.
+    pub fn which(&self) -> Which {
+        match self.experiment.tuning.score {
             Score::Final => Which::Final,
             Score::Best => Which::Best,
-        };
-        statistics(runs, by, self.experiment.seed)
+        }
+    }
+
+    /// The statistics of runs.
+    pub fn statistics(&self, runs: &Runs) -> Statistics {
+        statistics(runs, self.which(), self.experiment.seed)
     }
 
     /// The summary's text.

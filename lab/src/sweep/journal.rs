@@ -162,7 +162,12 @@ impl Journals {
             own.synced = Instant::now();
             own.file.sync_data()
         });
-        written.with_context(|| format!("cannot write the journal '{}'", path.display()))?;
+        if let Err(error) = written {
+            let what = format!("cannot write the journal '{}'", path.display());
+            // Its last line may be cut, and nothing may follow that.
+            self.own = None;
+            return Err(error).context(what);
+        }
         let record = Record { outcome: outcome.clone(), seconds: *seconds, at: (own.number, own.length) };
         own.length += text.len() as u64;
         self.add(key, record)

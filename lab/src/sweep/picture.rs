@@ -1,13 +1,16 @@
 //! The picture of a comparison. Left, how the score depends on the learning rate; right, what the confirmation measured.
 
+use std::collections::BTreeMap;
+
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Sweep;
+use super::answer::{counted, network, settings};
 use super::runs::{Phase, Run, Runs};
-use super::statistics::{Statistics, median, quartiles};
-use crate::plot::{Axis, DASHES, FONT, GRID, INK, PALETTE, Picture, fitted, register_font, title_font};
+use super::statistics::{Statistics, quartiles};
+use crate::plot::{Axis, DASHES, FONT, GRID, INK, PALETTE, Picture, fitted, register_font, ticks, title_font};
 
 /// Pixels across.
 const WIDTH: u32 = 1600;
@@ -17,11 +20,27 @@ const ROW: u32 = 560;
 /// Pixels of an optimizer in the right panel, and what is above and below them.
 const LINE: u32 = 30;
 const AROUND: u32 = 130;
-/// The most pixels for the names of optimizers, and of the line beside each.
+/// Pixels of the line below a row of panels, and of one below all.
+const NOTE: u32 = 30;
+/// The most pixels for the names of optimizers.
 const NAMES: u32 = 330;
-const SAMPLE: u32 = 34;
-/// Bands of more optimizers hide each other.
+/// Pixels of the line beside a name: two of the longest dashes, as one looks like a line without.
+const SAMPLE: u32 = 67;
+/// Bands of more optimizers hide each other, and so do lines: these are the best.
 const MOST_BANDS: usize = 8;
+/// The most optimizers that are drawn. A picture of thousands takes gigabytes.
+const MOST_ROWS: usize = 64;
+/// Markers, in pixels around a point. Colors that are alike in gray have others.
+const MARKERS: [&[(i32, i32)]; PALETTE.len()] = [
+    &[(4, 2), (2, 4), (-2, 4), (-4, 2), (-4, -2), (-2, -4), (2, -4), (4, -2)],
+    &[(4, 4), (-4, 4), (-4, -4), (4, -4)],
+    &[(0, -6), (5, 4), (-5, 4)],
+    &[(0, -6), (6, 0), (0, 6), (-6, 0)],
+    &[(0, 6), (5, -4), (-5, -4)],
+    &[(-6, 0), (4, 5), (4, -5)],
+    &[(6, 0), (-4, 5), (-4, -5)],
+    &[(-5, -5), (5, -5), (1, 0), (5, 5), (-5, 5), (-1, 0)],
+];
 /// Losses this many times that of a constant prediction stand at the end of their axis.
 const MOST_OF_BASELINE: f64 = 10.;
 /// The most problems that are drawn.
@@ -32,6 +51,8 @@ const GRAY: RGBColor = RGBColor(0x80, 0x80, 0x80);
 pub struct Comparison {
     title: String,
     problems: Vec<Panels>,
+    /// Which problems are not drawn; nothing if all are.
+    left_out: String,
 }
 
 /// A problem.
@@ -40,7 +61,10 @@ struct Panels {
     name: String,
     /// Whether it is a function, which has no test rows.
     is_function: bool,
+    /// From the lowest test loss.
     optimizers: Vec<Optimizer>,
+    /// How many others are not drawn.
+    left_out: usize,
     /// The score of a constant prediction.
     baseline: f64,
 }
@@ -51,7 +75,7 @@ struct Optimizer {
     look: usize,
     /// By learning rate, from the lowest; empty where it is not searched.
     rates: Vec<Rate>,
-    /// The best score of all.
+    /// The winner's score, or the lowest if nothing won.
     best: Option<f64>,
     /// Test losses of the confirmation that are finite, and how many are not.
     losses: Vec<f64>,
@@ -77,23 +101,30 @@ impl Comparison {
         register_font();
         let tuning = &sweep.experiment.tuning;
         let found = &statistics.problems.0;
-        let what = match found.as_slice() {
-            [(name, _)] => name.clone(),
-            all => format!("{} problems", all.len()),
+        let what = match (found.as_slice(), sweep.problems.as_slice()) {
+            ([(name, _)], [of]) if of.rows().is_some() => format!("{name}: {} network", network(of)),
+            ([(name, _)], _) => format!("{name}: a test function"),
+            (all, _) => format!("{} problems", all.len()),
         };
-        let left_out = found.len().saturating_sub(MOST);
-        let left_out = if left_out > 0 { format!(" ({left_out} are not drawn)") } else { String::new() };
-        let (trials, seeds, fresh) = (tuning.trials, tuning.seeds, tuning.confirm_seeds);
         let title = format!(
-            "Optimizers on {what}{left_out}: up to {trials} settings on {seeds} seeds, the best on {fresh} fresh seeds"
+            "Optimizers on {what}, {} on {}, the best on {}",
+            settings(sweep),
+            counted(tuning.seeds, "seed"),
+            counted(tuning.confirm_seeds, "fresh seed")
         );
         let several = found.len() > 1;
         let panels = |(at, (name, _)): (usize, &(String, super::statistics::Problem))| {
-            let name_above = if several { name.clone() } else { String::new() };
-            Panels::new(sweep, at, name_above, runs, statistics)
+            let name = if several { name.clone() } else { String::new() };
+            Panels::new(sweep, at, name, runs, statistics)
         };
         let problems = found.iter().enumerate().take(MOST).map(panels).collect();
-        Self { title: fitted(&title, &title_font(1), WIDTH - 60), problems }
+        let others: Vec<&str> = found.iter().skip(MOST).map(|(name, _)| name.as_str()).collect();
+        let left_out = if others.is_empty() { String::new() } else { format!("Not drawn: {}", others.join(", ")) };
+        Self {
+            title: fitted(&title, &title_font(1), WIDTH - 60),
+            problems,
+            left_out: fitted(&left_out, &note_font(1), WIDTH - 60),
+        }
     }
 }
 
@@ -106,6 +137,7 @@ impl Panels {
             let mut pairs = runs.keys.iter().zip(&run.searched);
             pairs.find_map(|(key, value)| value.as_ref().filter(|_| is_rate(key)))?.parse::<f64>().ok()
         };
+        let which = sweep.which();
         let of_problem: Vec<&Run> = runs.rows.iter().filter(|run| run.problem == *label).collect();
         let mut optimizers: Vec<Optimizer> = found
             .optimizers
@@ -115,30 +147,30 @@ impl Panels {
             .map(|(look, (name, statistics))| {
                 let own = of_problem.iter().filter(|run| run.optimizer == *name);
                 let (tune, confirm): (Vec<&Run>, Vec<&Run>) = own.partition(|run| run.phase == Phase::Tune);
-                let mut rates: Vec<Rate> = vec![];
-                for &(trial, score) in &statistics.scores.0 {
-                    let of_trial: Vec<&&Run> = tune.iter().filter(|run| run.trial == trial).collect();
-                    let Some(lr) = of_trial.first().and_then(|run| rate(run)) else { continue };
-                    let capped = |run: &&&Run| run.outcome.validation_loss.min(run.outcome.baseline_loss);
-                    let [low, _, high] =
-                        quartiles(&of_trial.iter().map(capped).collect::<Vec<_>>()).unwrap_or([score; 3]);
-                    let diverged = of_trial.iter().any(|run| run.outcome.diverged_at.is_some());
-                    let new = Rate { lr, score, low, high, diverged, wins: statistics.winner == Some(trial) };
-                    match rates.iter_mut().find(|known| known.lr == lr) {
-                        Some(known) if new.wins || !known.wins && new.score < known.score => *known = new,
-                        Some(_) => {}
-                        None => rates.push(new),
-                    }
+                let mut trials = BTreeMap::<usize, Vec<&Run>>::new();
+                for run in tune {
+                    trials.entry(run.trial).or_default().push(run);
                 }
-                rates.sort_by(|a, b| a.lr.total_cmp(&b.lr));
+                let tried = statistics.scores.0.iter().filter_map(|&(trial, score)| {
+                    let of_trial = trials.get(&trial)?;
+                    let losses: Vec<f64> = of_trial.iter().map(|run| which.capped(&run.outcome)).collect();
+                    let [low, _, high] = quartiles(&losses)?;
+                    let diverged = of_trial.iter().any(|run| run.outcome.diverged_at.is_some());
+                    let wins = statistics.winner == Some(trial);
+                    Some(Rate { lr: rate(of_trial.first()?)?, score, low, high, diverged, wins })
+                });
+                let mut rates: Vec<Rate> = tried.collect();
+                rates.sort_by(|a, b| a.lr.total_cmp(&b.lr).then(b.wins.cmp(&a.wins)).then(a.score.total_cmp(&b.score)));
+                rates.dedup_by(|other, best| other.lr == best.lr);
                 let losses: Vec<f64> = confirm.iter().filter_map(|run| run.outcome.test_loss).collect();
                 let finite: Vec<f64> = losses.iter().copied().filter(|loss| loss.is_finite()).collect();
+                let won = statistics.winner.and_then(|trial| statistics.scores.get(&trial).copied());
                 let scores = statistics.scores.0.iter().map(|&(_, score)| score);
                 Optimizer {
                     name: fitted(name, &names_font(1), NAMES),
                     look,
                     rates,
-                    best: scores.min_by(f64::total_cmp),
+                    best: won.or_else(|| scores.min_by(f64::total_cmp)),
                     diverged: losses.len() - finite.len(),
                     losses: finite,
                     quartiles: statistics.confirmed.as_ref().map(|confirmed| confirmed.test_loss_quartiles),
@@ -147,9 +179,14 @@ impl Panels {
             .collect();
         let middle = |optimizer: &Optimizer| optimizer.quartiles.map_or(f64::INFINITY, |[_, middle, _]| middle);
         optimizers.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
-        let baselines: Vec<f64> = of_problem.iter().map(|run| run.outcome.baseline_loss).collect();
+        let left_out = optimizers.len().saturating_sub(MOST_ROWS);
+        optimizers.truncate(MOST_ROWS);
+        // As the scores are means over these runs, a setting that always fails stands on it.
+        let tuned = of_problem.iter().filter(|run| run.phase == Phase::Tune);
+        let (n, sum) = tuned.fold((0u32, 0.), |(n, sum), run| (n + 1, sum + run.outcome.baseline_loss));
+        let baseline = sum / f64::from(n.max(1));
         let is_function = sweep.problems[at].rows().is_none();
-        Self { name, is_function, optimizers, baseline: median(&baselines).unwrap_or(0.) }
+        Self { name, is_function, optimizers, left_out, baseline }
     }
 
     /// Pixels for the names with their lines.
@@ -168,6 +205,8 @@ impl Panels {
 struct Scale {
     /// By equal ratios.
     log: bool,
+    /// Whether zero stands at the lower end of equal ratios.
+    zero: bool,
     from: f64,
     to: f64,
 }
@@ -177,21 +216,21 @@ impl Scale {
     fn new(numbers: impl Iterator<Item = f64> + Clone, always_log: bool) -> Self {
         let (least, most) = numbers.clone().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
         if least > most {
-            return Self { log: false, from: 0., to: 1. };
+            return Self { log: false, zero: false, from: 0., to: 1. };
         }
         let positive = numbers.filter(|&x| x >= f64::MIN_POSITIVE).fold(f64::INFINITY, f64::min);
         if least >= 0. && positive < most && (always_log || most / positive > 10. || most / least > 10.) {
-            // Zero stands at the end.
-            let (from, to) = (positive.log10() - f64::from(least < positive), most.log10());
+            let zero = least < positive;
+            let (from, to) = (positive.log10() - f64::from(zero), most.log10());
             let margin = 0.04 * (to - from);
-            return Self { log: true, from: from - margin, to: to + margin };
+            return Self { log: true, zero, from: from - margin, to: to + margin };
         }
         let log = always_log && least > 0.;
         let (from, to) = if log { (least.log10(), most.log10()) } else { (least, most) };
         // A range that has room for ticks, even of one number, or of numbers that are all but zero.
         let least = if log { 0.5 } else { (1e-3 * from.abs().max(to.abs())).max(1e-300) };
         let margin = (0.04 * (to - from)).max(least);
-        Self { log, from: from - margin, to: to + margin }
+        Self { log, zero: false, from: from - margin, to: to + margin }
     }
 
     /// Where a number lies.
@@ -200,26 +239,35 @@ impl Scale {
     }
 
     fn axis(&self) -> Axis {
-        // Decades if there are two or more, else what is round within them.
-        if self.log && self.to - self.from < 2. {
-            let decades = self.from.floor() as i32..=self.to.ceil() as i32;
-            let round = decades.flat_map(|power| [1., 2., 5.].map(|n| f64::from(power) + f64::log10(n)));
-            return Axis::with_ticks(self.from, self.to, round.filter(|x| (self.from..self.to).contains(x)).collect());
+        if !self.log {
+            return Axis::new(self.from, self.to, 0.);
         }
-        Axis::new(self.from, self.to, if self.log { 1. } else { 0. })
+        // Nothing lies between zero and the lowest other number, a decade above.
+        let from = if self.zero { self.from + 1. } else { self.from };
+        // Decades if there are two or more, else what is round within them.
+        let mut all = if self.to - from < 2. {
+            let decades = from.floor() as i32..=self.to.ceil() as i32;
+            let round = decades.flat_map(|power| [1., 2., 5.].map(|n| f64::from(power) + f64::log10(n)));
+            round.filter(|x| (from..self.to).contains(x)).collect()
+        } else {
+            ticks(from, self.to, 1.)
+        };
+        if self.zero {
+            all.insert(0, self.from);
+        }
+        Axis::with_ticks(self.from, self.to, all)
     }
 
     fn label(&self, at: f64) -> String {
         let x = if self.log { 10f64.powf(at) } else { at };
-        // The shortest that a tick of two digits needs.
-        let text: f64 = format!("{x:.2e}").parse().unwrap_or(x);
-        if x.abs() < 1e-300 {
-            "0".into()
-        } else if (1e-4..1e5).contains(&text.abs()) {
-            format!("{text}")
-        } else {
-            format!("{text:e}")
+        if x.abs() < 1e-300 || self.zero && at <= self.from {
+            return "0".into();
         }
+        // The digits that tell a tick from the next, which is a tenth of the range away or more.
+        let digits =
+            if self.log { 1. } else { x.abs().log10().floor() - ((self.to - self.from) / 10.).log10().floor() };
+        let text: f64 = format!("{x:.0$e}", digits.clamp(0., 15.) as usize).parse().unwrap_or(x);
+        if (1e-4..1e5).contains(&text.abs()) { format!("{text}") } else { format!("{text:e}") }
     }
 }
 
@@ -227,7 +275,8 @@ type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType
 
 impl Picture for Comparison {
     fn size(&self) -> (u32, u32) {
-        (WIDTH, TOP + self.problems.iter().map(Panels::height).sum::<u32>())
+        let note = if self.left_out.is_empty() { 0 } else { NOTE };
+        (WIDTH, TOP + self.problems.iter().map(Panels::height).sum::<u32>() + note)
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, zoom: u32) -> Drawn<B> {
@@ -237,20 +286,42 @@ impl Picture for Comparison {
         let (_, mut rest) = area.split_vertically(TOP as i32 * z);
         for panels in &self.problems {
             let (row, below) = rest.split_vertically(panels.height() as i32 * z);
-            let row = row.margin(0, 20 * z, 0, 0);
+            let (row, notes) = row.split_vertically((panels.height() - NOTE) as i32 * z);
             let (left, right) = row.split_horizontally((WIDTH / 2 - 60) as i32 * z);
             panels.draw_rates(&left, zoom)?;
             panels.draw_losses(&right, zoom)?;
+            let middles = [WIDTH / 4, WIDTH * 3 / 4].map(|x| x as i32 * z);
+            for (note, x) in panels.notes().into_iter().zip(middles) {
+                notes.draw(&Text::new(fitted(&note, &note_font(1), WIDTH / 2 - 80), (x, 6 * z), note_style(zoom)))?;
+            }
             rest = below;
         }
-        Ok(())
+        rest.draw(&Text::new(self.left_out.as_str(), (WIDTH as i32 * z / 2, 0), note_style(zoom)))
     }
 }
 
 impl Panels {
     fn caption(&self, what: &str) -> String {
-        let name = if self.name.is_empty() { String::new() } else { format!("{}: ", self.name) };
-        fitted(&format!("{name}{what}"), &(FONT, 21).into_font(), WIDTH / 2 - 80)
+        let name = if self.name.is_empty() { String::new() } else { format!(", {}", self.name) };
+        fitted(&format!("{what}{name}"), &(FONT, 21).into_font(), WIDTH / 2 - 80)
+    }
+
+    /// What stands below both panels.
+    fn notes(&self) -> [String; 2] {
+        let any = |is: fn(&Rate) -> bool| self.optimizers.iter().flat_map(|optimizer| &optimizer.rates).any(is);
+        let without = self.optimizers.iter().any(|optimizer| optimizer.rates.is_empty());
+        let left = [
+            (any(|rate| rate.wins), "circle: the best"),
+            (any(|rate| rate.diverged), "×: some runs diverged"),
+            (without, "line without points: no learning rate searched"),
+            (self.optimizers.len() > MOST_BANDS, "strong: the 8 lowest test losses"),
+        ];
+        let left: Vec<&str> = left.into_iter().filter_map(|(is, said)| is.then_some(said)).collect();
+        let right = match self.left_out {
+            0 => String::new(),
+            n => format!("{} with higher losses not drawn", counted(n, "optimizer")),
+        };
+        [left.join("; "), right]
     }
 
     fn draw_rates<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, zoom: u32) -> Drawn<B> {
@@ -258,26 +329,30 @@ impl Panels {
         let all = || self.optimizers.iter().flat_map(|optimizer| &optimizer.rates);
         let bands = self.optimizers.len() <= MOST_BANDS;
         let rates: Vec<f64> = all().map(|rate| rate.lr).filter(|lr| lr.is_finite()).collect();
-        let scores: Vec<f64> = all()
-            .flat_map(|rate| if bands { vec![rate.score, rate.low, rate.high] } else { vec![rate.score] })
-            .chain(self.optimizers.iter().filter_map(|optimizer| optimizer.best))
-            .chain([self.baseline])
-            .filter(|x| x.is_finite())
-            .collect();
+        let mut scores: Vec<f64> = all().map(|rate| rate.score).collect();
+        scores.extend(self.optimizers.iter().filter_map(|optimizer| optimizer.best).chain([self.baseline]));
+        if bands {
+            // A band leaves the axis a decade below all scores, lest one lucky seed press the others flat.
+            let least = scores.iter().copied().fold(f64::INFINITY, f64::min);
+            let lowest = if least > 0. { least / 10. } else { f64::NEG_INFINITY };
+            scores.extend(all().flat_map(|rate| [rate.low.max(lowest), rate.high]));
+        }
+        scores.retain(|x| x.is_finite());
         let (x, y) = (Scale::new(rates.iter().copied(), true), Scale::new(scores.iter().copied(), false));
+        let x_axis = if rates.is_empty() { Axis::with_ticks(x.from, x.to, vec![]) } else { x.axis() };
         let mut chart = ChartBuilder::on(area)
-            .caption(self.caption("score by learning rate"), font(21))
+            .caption(self.caption("Score by learning rate"), font(21))
             .margin_left(24 * zoom)
             .margin_right(14 * zoom)
             .x_label_area_size(52 * zoom)
             .y_label_area_size(84 * zoom)
-            .build_cartesian_2d(x.axis(), y.axis())?;
+            .build_cartesian_2d(x_axis, y.axis())?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
             .bold_line_style(GRID.stroke_width(zoom))
             .axis_style(INK.stroke_width(zoom))
-            .x_desc("Learning rate (× some runs diverged)")
+            .x_desc("Learning rate")
             .y_desc(if self.is_function { "Mean value" } else { "Mean validation loss" })
             .axis_desc_style(font(18))
             .label_style(font(16))
@@ -290,7 +365,8 @@ impl Panels {
         chart.draw_series(DashedLineSeries::new(ends, 8 * zoom, 6 * zoom, GRAY.stroke_width(2 * zoom)))?;
         let name = if self.is_function { "start" } else { "constant prediction" };
         let style = (FONT, 15 * zoom).into_font().color(&GRAY).pos(Pos::new(HPos::Left, VPos::Bottom));
-        chart.draw_series([Text::new(name, (x.from + 0.01 * (x.to - x.from), base), style)])?;
+        let start = EmptyElement::at((x.from + 0.01 * (x.to - x.from), base));
+        chart.draw_series([start + Text::new(name, (0, -7 * zoom as i32), style)])?;
 
         for optimizer in &self.optimizers {
             let color = PALETTE[optimizer.look % PALETTE.len()];
@@ -301,15 +377,16 @@ impl Panels {
                 chart.draw_series([Polygon::new(upper.chain(lower).collect::<Vec<_>>(), color.mix(0.12))])?;
             }
         }
-        for optimizer in &self.optimizers {
-            let color = PALETTE[optimizer.look % PALETTE.len()];
+        // The best are on top.
+        for (rank, optimizer) in self.optimizers.iter().enumerate().rev() {
+            let strong = rank < MOST_BANDS;
+            let color = PALETTE[optimizer.look % PALETTE.len()].mix(if strong { 1. } else { 0.3 });
             let mut points: Vec<(f64, f64)> =
                 optimizer.rates.iter().map(|rate| (x.at(rate.lr), y.at(rate.score))).collect();
             if let (true, Some(best)) = (points.is_empty(), optimizer.best) {
-                // Without a learning rate that is searched, the score is the same everywhere.
                 points = vec![(x.from, y.at(best)), (x.to, y.at(best))];
             }
-            let style = color.stroke_width(3 * zoom);
+            let style = color.stroke_width(if strong { 3 } else { 2 } * zoom);
             if let Some([dash, gap]) = dash(optimizer.look) {
                 chart.draw_series(DashedLineSeries::new(points, dash * zoom, gap * zoom, style))?;
             } else {
@@ -321,10 +398,11 @@ impl Panels {
                 if rate.diverged {
                     chart.draw_series([Cross::new(point, 6 * zoom, color.stroke_width(2 * zoom))])?;
                 } else {
-                    chart.draw_series([Circle::new(point, 4 * zoom, color.filled())])?;
+                    let marker = Polygon::new(marker(optimizer.look, (0, 0), zoom), color);
+                    chart.draw_series([EmptyElement::at(point) + marker])?;
                 }
                 if rate.wins {
-                    chart.draw_series([Circle::new(point, 10 * zoom, color.stroke_width(3 * zoom))])?;
+                    chart.draw_series([Circle::new(point, 10 * zoom, color.stroke_width(style.stroke_width))])?;
                 }
             }
         }
@@ -338,7 +416,7 @@ impl Panels {
         let limit = if self.baseline > 0. { MOST_OF_BASELINE * self.baseline } else { f64::INFINITY };
         let x = Scale::new(losses.iter().copied().filter(|loss| *loss <= limit), false);
         let rows = self.optimizers.len() as f64;
-        let what = if self.is_function { "value on fresh seeds" } else { "test loss on fresh seeds" };
+        let what = if self.is_function { "Value on fresh seeds" } else { "Test loss on fresh seeds" };
         let mut chart = ChartBuilder::on(area)
             .caption(self.caption(what), font(21))
             .margin_right(30 * zoom)
@@ -381,7 +459,7 @@ impl Panels {
             };
             if !said.is_empty() {
                 let style = (FONT, 15 * zoom).into_font().color(&color).pos(Pos::new(HPos::Right, VPos::Bottom));
-                chart.draw_series([Text::new(said, (x.to, y), style)])?;
+                chart.draw_series([EmptyElement::at((x.to, y)) + Text::new(said, (0, -7 * z), style)])?;
             }
             // The name with its line, left of the axis.
             let (left, middle) = chart.backend_coord(&(x.from, y));
@@ -393,6 +471,7 @@ impl Panels {
                 let part = [(from, middle), (end.min(from + (dash * zoom) as i32), middle)];
                 area.draw(&PathElement::new(part, color.stroke_width(3 * zoom)))?;
             }
+            area.draw(&Polygon::new(marker(optimizer.look, ((start + end) / 2, middle), zoom), color))?;
             let style = names_font(zoom).color(&INK).pos(Pos::new(HPos::Right, VPos::Center));
             area.draw(&Text::new(optimizer.name.as_str(), (start - 10 * z, middle), style))?;
         }
@@ -402,6 +481,21 @@ impl Panels {
 
 fn names_font(zoom: u32) -> FontDesc<'static> {
     (FONT, 17 * zoom).into_font()
+}
+
+fn note_font(zoom: u32) -> FontDesc<'static> {
+    (FONT, 15 * zoom).into_font()
+}
+
+fn note_style(zoom: u32) -> TextStyle<'static> {
+    note_font(zoom).color(&GRAY).pos(Pos::new(HPos::Center, VPos::Top))
+}
+
+/// The marker of an optimizer by its number, around a point. It is another when all colors with all dashes are taken.
+fn marker(look: usize, (x, y): (i32, i32), zoom: u32) -> Vec<(i32, i32)> {
+    let others = look / (PALETTE.len() * (DASHES.len() + 1));
+    let shape = MARKERS[(look + others) % MARKERS.len()].iter();
+    shape.map(|(right, down)| (x + right * zoom as i32, y + down * zoom as i32)).collect()
 }
 
 /// The dash of an optimizer by its number: none until all colors are taken.
@@ -436,8 +530,8 @@ mod tests {
     }
 
     fn picture(optimizers: Vec<Optimizer>, baseline: f64) -> Comparison {
-        let panels = Panels { name: "a problem".into(), is_function: false, optimizers, baseline };
-        Comparison { title: "title".into(), problems: vec![panels] }
+        let panels = Panels { name: "a problem".into(), is_function: false, optimizers, left_out: 0, baseline };
+        Comparison { title: "title".into(), problems: vec![panels], left_out: String::new() }
     }
 
     #[test]
@@ -458,7 +552,7 @@ mod tests {
             }
         }
         assert!(picture(vec![], 0.5).png().is_ok());
-        assert!(Comparison { title: String::new(), problems: vec![] }.png().is_ok());
+        assert!(Comparison { title: String::new(), problems: vec![], left_out: String::new() }.png().is_ok());
     }
 
     #[test]
@@ -485,5 +579,23 @@ mod tests {
         let with_zero = scale(&[0., 1e-3, 1.]);
         assert!(with_zero.log && with_zero.at(0.) == with_zero.from && with_zero.from < -4.);
         assert_eq!([-2., 0., 5., -7.].map(|at| wide.label(at)), ["0.01", "1", "1e5", "1e-7"]);
+        assert_eq!([with_zero.from, -3.].map(|at| with_zero.label(at)), ["0", "0.001"]);
+    }
+
+    #[test]
+    fn ticks_of_a_narrow_axis_differ() {
+        for (from, to) in [(0.6921, 0.6929), (1., 1.0001), (-0.5, -0.49), (123.4, 123.5), (0., 7.), (0.2, 0.7)] {
+            let scale = Scale::new([from, to].into_iter(), false);
+            let labels: Vec<String> = ticks(scale.from, scale.to, 0.).iter().map(|at| scale.label(*at)).collect();
+            let distinct: std::collections::HashSet<&String> = labels.iter().collect();
+            assert!(labels.len() >= 3 && distinct.len() == labels.len(), "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn no_two_of_64_optimizers_look_alike() {
+        let look = |i: usize| (PALETTE[i % PALETTE.len()].0, dash(i), marker(i, (0, 0), 1));
+        let looks: Vec<_> = (0..MOST_ROWS).map(look).collect();
+        assert!((0..MOST_ROWS).all(|i| looks[..i].iter().all(|other| *other != looks[i])));
     }
 }

@@ -51,7 +51,7 @@ pub enum Which {
 
 impl Which {
     /// The loss, but no more than the baseline: so much too counts a run that diverged.
-    fn capped(self, outcome: &Outcome) -> f64 {
+    pub fn capped(self, outcome: &Outcome) -> f64 {
         let loss = match self {
             Self::Final => outcome.validation_loss,
             Self::Best => outcome.validation_best,
