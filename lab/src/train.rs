@@ -283,6 +283,10 @@ impl Labels {
         match targets {
             Targets::Classes(classes) => Self::Classes(classes.iter().map(|&class| class as u32).collect()),
             Targets::Numbers(numbers) => {
+                // The rounded mean of equal numbers would leave a variance.
+                if numbers.iter().all(|x| *x == numbers[0]) {
+                    return Self::Variance(0.);
+                }
                 let n = numbers.len() as f64;
                 let mean = numbers.iter().sum::<f64>() / n;
                 Self::Variance(numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n)
@@ -356,5 +360,22 @@ fn scalar(tensor: &Tensor) -> candle_core::Result<f64> {
     match tensor.dtype() {
         DType::F32 => tensor.to_scalar::<f32>().map(f64::from),
         _ => tensor.to_dtype(DType::F64)?.to_scalar(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_numbers_have_no_variance_to_explain() {
+        for n in 1..40 {
+            for value in [0.1, -0.158, 1. / 3., 1e-9] {
+                let labels = Labels::new(&Targets::Numbers(vec![value; n]));
+                assert_eq!((labels.baseline(), labels.accuracy(0.5, 0)), (0., None), "{n} times {value}");
+            }
+        }
+        let labels = Labels::new(&Targets::Numbers(vec![1., 3.]));
+        assert_eq!((labels.baseline(), labels.accuracy(0.25, 0)), (1., Some(0.75)));
     }
 }
