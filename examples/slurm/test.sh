@@ -24,7 +24,7 @@ end() {
 }
 trap end EXIT
 chmod 755 "$folder"
-mkdir "$folder"/{munge,state,spool,work}
+mkdir "$folder"/{munge,state,spool,jobs}
 chmod 700 "$folder/munge"
 head -c 1024 /dev/urandom > "$folder/munge/key"
 chmod 600 "$folder/munge/key"
@@ -73,9 +73,9 @@ sinfo --noheader --format='Slurm has the node %N, which is %T' | grep idle || {
 
 # Long enough to be requeued.
 options=(--optimizer adam --optimizer sgd --trials 8 --seeds 5 --confirm-seeds 6 --epochs 4000)
-cd "$folder/work"
+cd "$folder/jobs"
 "$program" sweep "${options[@]}" --out one --quiet
-submit() { sbatch --parsable --output="$folder/work/task-%a.txt" --open-mode=append "$here/sweep.sbatch" "${options[@]}" --out cluster; }
+submit() { sbatch --parsable --output="$folder/jobs/task-%a.txt" --open-mode=append "$here/sweep.sbatch" "${options[@]}" --out cluster; }
 ended() { while squeue --noheader --jobs="$1" 2> /dev/null | grep -q .; do sleep 0.2; done; }
 
 first=$(submit)

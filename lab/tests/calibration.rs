@@ -20,9 +20,9 @@ fn runs(folder: &Folder, optimizers: &str, seed: u32) -> Vec<Run> {
 }
 
 #[test]
-fn twins_are_told_apart_in_few_experiments_and_a_rate_that_is_too_small_in_all() {
+fn twins_differ_in_few_experiments_and_a_rate_that_is_too_small_in_all() {
     let folder = Folder::new();
-    let mut told_apart = 0;
+    let mut differing = 0;
     for seed in 0..EXPERIMENTS {
         let mut rows = runs(&folder, &format!("--optimizer {GOOD} --optimizer {TOO_SMALL}"), seed);
         let confirmed = |rows: &[Run]| -> Vec<Run> {
@@ -45,9 +45,9 @@ fn twins_are_told_apart_in_few_experiments_and_a_rate_that_is_too_small_in_all()
         let found = statistics(&Runs { keys: vec![], rows }, Which::Final, seed);
         let (_, problem) = &found.problems.0[0];
         let differs = |verdict| matches!(verdict, Verdict::Worse | Verdict::Better);
-        told_apart += problem.differences.0.iter().filter(|(_, difference)| differs(difference.verdict)).count();
+        differing += problem.differences.0.iter().filter(|(_, difference)| differs(difference.verdict)).count();
     }
     // Ten seeds leave a chance of 2.1 %.
-    assert!(told_apart <= 5, "{told_apart} of {EXPERIMENTS}");
-    println!("{told_apart} of {EXPERIMENTS} twins are told apart");
+    assert!(differing <= 5, "{differing} of {EXPERIMENTS}");
+    println!("twins differ in {differing} of {EXPERIMENTS} experiments");
 }

@@ -20,10 +20,6 @@ use folder::{Folder, PROGRAM};
 use serde_json::Value;
 
 impl Folder {
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-
     fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
         fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
         fs::write(self.path(name), contents).unwrap();
@@ -32,10 +28,6 @@ impl Folder {
     /// The rows of a table, by column.
     fn rows(&self, name: &str) -> Vec<BTreeMap<String, String>> {
         csv::Reader::from_path(self.path(name)).unwrap().deserialize().collect::<Result<_, _>>().unwrap()
-    }
-
-    fn json(&self, name: &str) -> Value {
-        serde_json::from_str(&self.read(name)).unwrap()
     }
 
     /// All files and folders with their contents.

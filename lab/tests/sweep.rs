@@ -16,23 +16,8 @@ use serde_json::Value;
 const SMALL: &str = "--trials 3 --seeds 3 --confirm-seeds 4 --epochs 20 --samples 100";
 
 impl Folder {
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-    }
-
     fn runs(&self, folder: &str) -> Runs {
         Runs::read(fs::File::open(self.path(folder).join("runs.csv")).unwrap()).unwrap()
-    }
-
-    fn json(&self, name: &str) -> Value {
-        serde_json::from_str(&self.read(name)).unwrap()
-    }
-
-    /// All files of a folder, without those that hold times.
-    fn files(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
-        let entries = fs::read_dir(self.path(folder)).unwrap().map(|entry| entry.unwrap());
-        let files = entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
-        files.filter(|(name, _)| name != "timings.csv").collect()
     }
 
     /// Runs the program, which must fail with one line on standard error.
@@ -154,17 +139,17 @@ fn files_are_the_same_for_any_number_of_workers_and_from_the_experiment_alone() 
     folder.run(&format!("sweep {SMALL} {search} --workers 1 --out a"));
     folder.run(&format!("sweep {SMALL} {search} --workers 3 --out b"));
     folder.run("run a/experiment.toml --out c --quiet");
-    let files = folder.files("a");
+    let files = folder.comparison("a");
     assert_eq!(
         files.keys().collect::<Vec<_>>(),
         ["answer.txt", "comparison.png", "comparison.svg", "experiment.toml", "losses.csv", "runs.csv", "summary.json"]
     );
-    assert_eq!(files, folder.files("b"));
-    assert_eq!(files, folder.files("c"));
+    assert_eq!(files, folder.comparison("b"));
+    assert_eq!(files, folder.comparison("c"));
     // Complete: nothing is trained again, and the answer is printed again.
     let said = folder.run(&format!("sweep {SMALL} {search} --out a"));
     assert!(said.starts_with(&folder.read("a/answer.txt")), "{said}");
-    assert_eq!(files, folder.files("a"));
+    assert_eq!(files, folder.comparison("a"));
 }
 
 #[test]
@@ -264,11 +249,11 @@ fn a_file_of_the_user_has_the_same_test_rows_for_all_seeds() {
     let experiment = folder.read("a/experiment.toml");
     assert!(experiment.contains("data = \"mine.csv\"\nsha256 = \""), "{experiment}");
 
-    // The experiment finds the file beside it or where it is told, and no other.
+    // The file lies beside the experiment or where --data says, and no other is taken.
     let error = folder.fail(&["run", "a/experiment.toml", "--out", "b"]);
     assert!(error.contains("mine.csv': it is not there; allowed: --data FILE"), "{error}");
     folder.run("run a/experiment.toml --data mine.csv --out b --quiet");
-    assert_eq!(folder.files("a"), folder.files("b"));
+    assert_eq!(folder.comparison("a"), folder.comparison("b"));
     fs::write(folder.path("mine.csv"), folder.read("mine.csv").replace("17.99", "17.98")).unwrap();
     let error = folder.fail(&["run", "a/experiment.toml", "--data", "mine.csv", "--out", "c"]);
     assert!(error.contains("its SHA-256 is") && !folder.path("c").exists(), "{error}");
@@ -315,7 +300,7 @@ fn an_experiment_that_is_wrong_is_an_error_in_a_line() {
     // A mark and line ends of Windows are no difference.
     fs::write(folder.path("windows.toml"), format!("\u{feff}{}", text.replace('\n', "\r\n"))).unwrap();
     folder.run("run windows.toml --out w --quiet");
-    assert_eq!(folder.files("a"), folder.files("w"));
+    assert_eq!(folder.comparison("a"), folder.comparison("w"));
 }
 
 #[test]

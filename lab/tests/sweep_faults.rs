@@ -26,13 +26,6 @@ const SWEEP: &str =
     "sweep --optimizer adam --optimizer sgd --trials 8 --seeds 2 --confirm-seeds 3 --epochs 200 --samples 400";
 
 impl Folder {
-    /// All files of a comparison, without those that hold times.
-    fn files(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
-        let entries = fs::read_dir(self.path(out)).unwrap().map(|entry| entry.unwrap());
-        let files = entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
-        files.filter(|(name, _)| name != "timings.csv").collect()
-    }
-
     fn journals(&self, out: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path(out)).into_iter().flatten().map(|entry| entry.unwrap());
         entries
@@ -77,7 +70,7 @@ fn send(signal: &str, child: &Child) {
 fn whole() -> (Folder, BTreeMap<String, Vec<u8>>) {
     let folder = Folder::new();
     folder.run(&format!("{SWEEP} --out whole --quiet"));
-    let files = folder.files("whole");
+    let files = folder.comparison("whole");
     (folder, files)
 }
 
@@ -88,7 +81,7 @@ fn a_kill_at_any_moment_loses_nothing() {
     folder.run(&format!("{SWEEP} --out whole --quiet"));
     // Less than that of a busy machine.
     let time = begin.elapsed().min(Duration::from_millis(300));
-    let files = folder.files("whole");
+    let files = folder.comparison("whole");
     let mut random = StdRng::seed_from_u64(15);
     let mut kills = 0;
     while kills < rounds(10, 20) {
@@ -104,7 +97,7 @@ fn a_kill_at_any_moment_loses_nothing() {
             }
         }
         folder.run(&format!("{SWEEP} --out {out} --quiet"));
-        assert_eq!(files, folder.files(&out), "after {kills} kills");
+        assert_eq!(files, folder.comparison(&out), "after {kills} kills");
     }
 }
 
@@ -123,7 +116,7 @@ fn each_training_is_run_once_whoever_runs_it() {
     keys.dedup();
     assert_eq!(keys.len(), all);
     folder.run(&format!("{SWEEP} --workers 3 --out a --quiet"));
-    assert_eq!(files, folder.files("a"));
+    assert_eq!(files, folder.comparison("a"));
 }
 
 #[test]
@@ -140,7 +133,7 @@ fn signals_leave_a_folder_that_the_same_command_completes() {
             format!("error: interrupted; {over} trainings are over and kept in '{out}'; the same command goes on\n")
         );
         folder.run(&format!("{SWEEP} --out {out} --quiet"));
-        assert_eq!(files, folder.files(&out));
+        assert_eq!(files, folder.comparison(&out));
     }
 }
 
@@ -149,7 +142,7 @@ fn other_options_are_refused_and_named() {
     let folder = Folder::new();
     folder.stopped(SWEEP, "a", 3, "-KILL");
     folder.run(&format!("{SWEEP} --out finished --quiet"));
-    let before = ["a", "finished"].map(|out| folder.files(out));
+    let before = ["a", "finished"].map(|out| folder.comparison(out));
     for (from, to, said) in [
         ("--epochs 200", "--epochs 100", "training.epochs (200 there, 100 here)"),
         ("--seeds 2", "--seeds 3", "tuning.seeds (2 there, 3 here)"),
@@ -160,7 +153,7 @@ fn other_options_are_refused_and_named() {
             assert!(error.contains(&format!("'{out}' is the folder of another experiment")), "{error}");
             assert!(error.contains(said), "{error}");
         }
-        assert_eq!(before, ["a", "finished"].map(|out| folder.files(out)));
+        assert_eq!(before, ["a", "finished"].map(|out| folder.comparison(out)));
     }
 }
 
@@ -187,7 +180,7 @@ fn a_journal_that_is_cut_goes_on_and_one_that_is_damaged_is_named() {
     fs::write(&journal, &without[..without.len() - 7]).unwrap();
     File::create(folder.path("a/journal-0-elsewhere-1-x")).unwrap();
     folder.run(&format!("{SWEEP} --out a --quiet"));
-    assert_eq!(files, folder.files("a"));
+    assert_eq!(files, folder.comparison("a"));
 }
 
 #[test]
@@ -229,7 +222,7 @@ fn programs_in_one_folder_at_once_do_not_mix() {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     }
-    assert_eq!(files, folder.files("a"));
+    assert_eq!(files, folder.comparison("a"));
 
     let other = SWEEP.replace("--epochs 200", "--epochs 201");
     let children = [SWEEP, &other].map(|sweep| folder.start(&format!("{sweep} --out b --quiet")));
@@ -255,7 +248,7 @@ fn a_disk_that_is_full_keeps_what_is_over() {
         let kept = folder.over(&out).len();
         assert!(blocks < 8 || kept > 0 || output.status.success(), "{blocks}: {output:?}");
         folder.run(&arguments);
-        assert_eq!(files, folder.files(&out), "{blocks}");
+        assert_eq!(files, folder.comparison(&out), "{blocks}");
     }
 }
 
@@ -275,7 +268,7 @@ fn tasks_and_merge_leave_what_one_machine_leaves() {
     let copy = Command::new("cp").args(["-r", "a", "b"]).current_dir(folder.0.path()).status();
     assert!(copy.unwrap().success());
     folder.run(&format!("{} --quiet", command.replace("a/", "b/").replace("--out a", "--out b")));
-    assert_eq!(files, folder.files("b"));
+    assert_eq!(files, folder.comparison("b"));
 
     // The last task of the first round finds all of tuning, and confirms.
     for i in [2, 2, 0, 1] {
@@ -286,7 +279,7 @@ fn tasks_and_merge_leave_what_one_machine_leaves() {
     assert_eq!(folder.over("a").len(), 38);
     let said = folder.run("merge a");
     assert!(said.starts_with("On circles (400 rows, 2-16-16-1), 8 settings each on 2 seeds"), "{said}");
-    assert_eq!(files, folder.files("a"));
+    assert_eq!(files, folder.comparison("a"));
     folder.run("merge a --quiet");
 }
 

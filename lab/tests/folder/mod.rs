@@ -1,9 +1,12 @@
 //! A folder of its own, in which tests run the program. Each test file adds what it needs.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_candle-optim");
@@ -30,6 +33,21 @@ impl Folder {
         let output = self.command(arguments).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{arguments}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    pub fn json(&self, name: &str) -> Value {
+        serde_json::from_str(&self.read(name)).unwrap()
+    }
+
+    /// All files of a comparison, without those that hold times.
+    pub fn comparison(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
+        let entries = fs::read_dir(self.path(out)).unwrap().map(|entry| entry.unwrap());
+        let files = entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
+        files.filter(|(name, _)| name != "timings.csv").collect()
     }
 
     /// The program under limits of a shell, as `ulimit` sets them.
