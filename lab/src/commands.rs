@@ -1,7 +1,6 @@
 //! What the program does, command by command: check everything, compute, write everything, print.
 
 use std::collections::HashSet;
-use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Var};
@@ -12,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::bench::{self, Workload};
 use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, defaults, with_lr};
 use super::data::{Circles, Dataset, Division};
-use super::folder::Contents;
+use super::folder::{Contents, csv_writer};
 use super::memory::Needs;
 use super::minimize::{self, minimize};
 use super::nn::Activation;
@@ -160,11 +159,6 @@ fn perform(experiments: &[&dyn Experiment], args: &OutputArgs) -> Result<()> {
     Ok(())
 }
 
-/// A CSV file; its header is written as a record.
-fn csv_writer<W: Write>(out: W) -> csv::Writer<W> {
-    csv::WriterBuilder::new().has_headers(false).from_writer(out)
-}
-
 fn check_distinct(specs: &[Spec]) -> Result<()> {
     let mut seen = HashSet::new();
     for spec in specs {
@@ -251,14 +245,18 @@ impl Training {
             && self.settings.batch_size == 0
     }
 
+    /// Widths of the network.
+    fn sizes(&self) -> Vec<usize> {
+        train::sizes(self.dataset.features, &self.settings.hidden, self.dataset.classes.len())
+    }
+
     /// The problem in a line, as the picture's title.
     fn title(&self) -> String {
         let data = match &self.args.data {
             Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             None => self.args.problem.name().into(),
         };
-        let network = train::sizes(&self.dataset, &self.settings.hidden);
-        let network = network.iter().map(usize::to_string).collect::<Vec<_>>().join("-");
+        let network = train::joined(&self.sizes(), "-");
         format!("Optimizers on {data}: {network} network, seed {}", self.settings.seed)
     }
 }
@@ -274,10 +272,9 @@ impl Experiment for Training {
 
     fn needs(&self) -> Needs {
         let Self { args, specs, dataset, settings } = self;
-        let hidden: Vec<String> = settings.hidden.iter().map(usize::to_string).collect();
-        let hidden = format!("--hidden {}", hidden.join(","));
+        let hidden = format!("--hidden {}", train::joined(&settings.hidden, ","));
         let records = (specs.len() * settings.epochs) as f64 * size_of::<train::Epoch>() as f64;
-        let sizes = train::sizes(dataset, &settings.hidden);
+        let sizes = self.sizes();
         let rows = [dataset.train.y.len(), dataset.test.y.len()];
         let all = specs.iter().map(|spec| (spec, train::Bytes::needed(&sizes, rows, spec, settings)));
         let Some((spec, bytes)) = all.max_by(|a, b| a.1.state.total_cmp(&b.1.state)) else { return Needs::default() };

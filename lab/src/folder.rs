@@ -19,6 +19,11 @@ const LOCK: &str = ".candle-optim.lock";
 /// Writes a file.
 pub type Contents<'a> = dyn Fn(&mut dyn Write) -> Result<()> + 'a;
 
+/// A CSV file; its header is written as a record.
+pub fn csv_writer<W: Write>(out: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new().has_headers(false).from_writer(out)
+}
+
 /// A file, as the summary names it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Entry {

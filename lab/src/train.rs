@@ -118,10 +118,14 @@ impl Bytes {
     }
 }
 
-/// Widths from the features to the outputs.
-pub fn sizes(dataset: &Dataset, hidden: &[usize]) -> Vec<usize> {
-    let outputs = Objective::for_classes(dataset.classes.len()).outputs();
-    [&[dataset.features], hidden, &[outputs]].concat()
+/// Widths from the features to the outputs for so many classes, or for a number where there are none.
+pub fn sizes(features: usize, hidden: &[usize], classes: usize) -> Vec<usize> {
+    [&[features], hidden, &[Objective::for_classes(classes).outputs()]].concat()
+}
+
+/// Widths as text: 2-16-16-1.
+pub fn joined(widths: &[usize], by: &str) -> String {
+    widths.iter().map(usize::to_string).collect::<Vec<_>>().join(by)
 }
 
 /// Trains on `dataset` with the optimizer of `spec`, from the weights of the seed; calls `progress` after each epoch.
@@ -156,8 +160,8 @@ pub struct Data {
     sizes: Vec<usize>,
     /// Rows to train on.
     pub train: Batch,
-    /// Rows to choose by, if there are any.
-    pub validation: Option<Batch>,
+    /// Rows for validation, if there are any.
+    validation: Option<Batch>,
     /// Rows to test on.
     pub test: Batch,
 }
@@ -169,7 +173,12 @@ impl Data {
         let batch = |rows| Batch::new(rows, dataset.features, objective, dtype, device);
         let validation = (!dataset.validation.y.is_empty()).then(|| batch(&dataset.validation)).transpose()?;
         let (train, test) = (batch(&dataset.train)?, batch(&dataset.test)?);
-        Ok(Self { objective, sizes: sizes(dataset, hidden), train, validation, test })
+        Ok(Self { objective, sizes: sizes(dataset.features, hidden, dataset.classes.len()), train, validation, test })
+    }
+
+    /// Rows to choose by: those for validation, and without any those for testing.
+    pub fn to_choose_by(&self) -> &Batch {
+        self.validation.as_ref().unwrap_or(&self.test)
     }
 
     /// The loss of the best constant prediction for some of its rows.

@@ -4,7 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::paper::{Axis, DASHES, FONT, GRID, INK, PALETTE, Picture, fitted, power_of_ten, register_font, title_font};
+use super::paper::{Axis, DASHES, FONT, INK, PALETTE, Picture, fitted, mesh, power_of_ten, register_font, title_font};
 use crate::train::{self, Run};
 
 /// Pixels of a picture whose legend has at most [`ROWS`] rows; one with more is higher.
@@ -167,15 +167,9 @@ impl Figure {
             .x_label_area_size(52 * zoom)
             .y_label_area_size(74 * zoom)
             .build_cartesian_2d(x, y)?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID.stroke_width(zoom))
-            .axis_style(INK.stroke_width(zoom))
+        mesh(&mut chart, zoom)
             .x_desc("Epoch")
             .y_desc(scale.name())
-            .axis_desc_style(font(18))
-            .label_style(font(16))
             .x_label_formatter(&|epoch| format!("{epoch:.0}"))
             .y_label_formatter(&|&loss| scale.label(loss))
             .draw()?;

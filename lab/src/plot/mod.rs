@@ -9,4 +9,4 @@ mod losses;
 mod paper;
 
 pub use losses::Figure;
-pub use paper::{Axis, DASHES, FONT, GRID, INK, PALETTE, Picture, fitted, register_font, ticks, title_font};
+pub use paper::{Axis, DASHES, FONT, INK, PALETTE, Picture, fitted, mesh, register_font, ticks, title_font};

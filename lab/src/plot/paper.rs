@@ -3,6 +3,7 @@
 use std::sync::Once;
 
 use anyhow::{Result, anyhow};
+use plotters::chart::MeshStyle;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::coord::types::RangedCoordf64;
@@ -132,6 +133,21 @@ impl Ranged for Axis {
     fn range(&self) -> std::ops::Range<f64> {
         self.range.range()
     }
+}
+
+/// The grid and the axes of a panel, whose names and labels the caller adds.
+pub fn mesh<'a, 'b, B: DrawingBackend>(
+    chart: &'b mut ChartContext<'a, B, Cartesian2d<Axis, Axis>>,
+    zoom: u32,
+) -> MeshStyle<'a, 'b, Axis, Axis, B> {
+    let font = |size: u32| (FONT, size * zoom).into_font().color(&INK);
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT)
+        .bold_line_style(GRID.stroke_width(zoom))
+        .axis_style(INK.stroke_width(zoom))
+        .axis_desc_style(font(18))
+        .label_style(font(16));
+    mesh
 }
 
 /// The font of a picture's title.

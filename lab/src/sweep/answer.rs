@@ -2,15 +2,16 @@
 
 use std::fmt::Display;
 
+use super::Sweep;
 use super::files::Times;
 use super::loaded::Loaded;
-use super::runs::{Outcome, Phase, Runs};
-use super::space::number;
-use super::statistics::{Confirmed, Difference, Optimizer, Problem, Sensitivity, Side, Statistics, Verdict, median};
-use super::{Score, Sweep};
+use super::runs::{Phase, Runs};
+use super::space::{Setting, number};
+use super::statistics::{Confirmed, Difference, Optimizer, Problem, Sensitivity, Statistics, Verdict, median};
 use crate::data::TaskType;
 use crate::optimizer::total_state_bytes;
 use crate::tables;
+use crate::train::joined;
 
 /// The key of a learning rate.
 const LR: &str = "lr";
@@ -18,8 +19,8 @@ const LR: &str = "lr";
 /// The answer, a paragraph for each problem.
 pub fn words(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> String {
     let mut paragraphs = vec![];
-    for (index, (_, problem)) in statistics.problems.0.iter().enumerate() {
-        let lines = Answer { sweep, index, problem, of: &sweep.problems[index], runs }.lines();
+    for ((_, problem), of) in statistics.problems.0.iter().zip(&sweep.problems) {
+        let lines = Answer { sweep, problem, of, runs }.lines();
         paragraphs.push(lines.join("\n"));
     }
     if let Some(over) = &statistics.over_problems {
@@ -33,7 +34,6 @@ pub fn words(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> String {
 /// What is said of one problem.
 struct Answer<'a> {
     sweep: &'a Sweep,
-    index: usize,
     problem: &'a Problem,
     of: &'a Loaded,
     runs: &'a Runs,
@@ -48,7 +48,7 @@ impl Answer<'_> {
                 lines.extend(self.quality(best));
                 lines.extend(self.rates(best));
                 lines.extend(self.limits());
-                lines.push(format!("Train with it:  {}", self.command(best)));
+                lines.extend(self.command(best).map(|command| format!("Train with it:  {command}")));
             }
         }
         lines
@@ -107,11 +107,8 @@ impl Answer<'_> {
         let label = self.of.problem.label();
         let own = self.runs.rows.iter().filter(|run| run.problem == label && run.optimizer == name);
         let mut tuned = own.filter(|run| run.phase == Phase::Tune && run.trial == winner).map(|run| &run.outcome);
-        let loss = |outcome: &Outcome| match self.sweep.experiment.tuning.score {
-            Score::Final => outcome.validation_loss,
-            Score::Best => outcome.validation_best,
-        };
-        tuned.all(|outcome| loss(outcome) >= outcome.baseline_loss)
+        let which = self.sweep.experiment.tuning.score;
+        tuned.all(|outcome| which.loss(outcome) >= outcome.baseline_loss)
     }
 
     fn other(&self, name: &str, optimizer: &Optimizer) -> String {
@@ -119,7 +116,7 @@ impl Answer<'_> {
             return format!("{name}: none finished.");
         };
         let seeds = self.sweep.experiment.tuning.confirm_seeds;
-        let failed = (confirmed.failed * seeds as f64).round() as usize;
+        let failed = failed(confirmed, seeds);
         if 2 * failed > seeds {
             return format!("{name} failed in {failed} of {seeds} seeds.");
         }
@@ -158,7 +155,7 @@ impl Answer<'_> {
         let mut said: Vec<String> = vec![];
         for (name, optimizer) in all {
             let Some(Sensitivity { decades, open, .. }) = &optimizer.sensitivity else { continue };
-            let Some(lr) = self.winning(name, LR) else { continue };
+            let Some(lr) = self.winner(name).and_then(|setting| setting.value(LR)) else { continue };
             let least = if open.is_empty() { "" } else { "at least " };
             said.push(match *decades {
                 0. if open.is_empty() => format!("{name} only at {lr}"),
@@ -176,13 +173,12 @@ impl Answer<'_> {
     fn limits(&self) -> Vec<String> {
         let mut said = vec![];
         for (name, optimizer) in &self.problem.optimizers.0 {
-            let Some(sensitivity) = optimizer.sensitivity.as_ref().filter(|sensitivity| sensitivity.winner_at_edge)
-            else {
+            if !optimizer.sensitivity.as_ref().is_some_and(|sensitivity| sensitivity.winner_at_edge) {
                 continue;
-            };
-            let Some(lr) = self.winning(name, LR) else { continue };
+            }
+            let Some(lr) = self.winner(name).and_then(|setting| setting.value(LR)) else { continue };
             let optimizer = &self.sweep.experiment.optimizer[self.index_of(name)];
-            let is_low = sensitivity.open.contains(&Side::Low) && lr == self.edge(name, true);
+            let is_low = self.lowest_rate(name) == Some(lr);
             let side = if is_low { "lowest" } else { "highest" };
             let mut wider = optimizer.search.clone().unwrap_or_default();
             wider.0.iter_mut().filter(|(key, _)| key == LR).for_each(|(_, range)| *range = range.wider(is_low));
@@ -201,7 +197,7 @@ impl Answer<'_> {
         if self.of.is_finite() {
             said.push("All seeds have the same test rows: intervals hold for these.".into());
         }
-        said.extend(self.sweep.notes(self.index));
+        said.extend(self.sweep.notes(self.of));
         said
     }
 
@@ -213,35 +209,36 @@ impl Answer<'_> {
         self.sweep.experiment.optimizer.iter().position(|optimizer| optimizer.label == name).unwrap_or(0)
     }
 
-    /// The value of a searched key in the best setting of an optimizer.
-    fn winning(&self, name: &str, key: &str) -> Option<&str> {
-        let at = self.index_of(name);
-        let winner = self.problem.optimizers.get(name)?.winner?;
-        self.sweep.value(at, winner, key)
+    /// The settings of an optimizer.
+    fn settings(&self, name: &str) -> &[Setting] {
+        &self.sweep.plan.settings[self.index_of(name)].all
     }
 
-    /// The lowest or the highest learning rate that was tried.
-    fn edge(&self, name: &str, low: bool) -> &str {
-        let at = self.index_of(name);
-        let rates = (0..self.sweep.plan.settings[at].all.len()).filter_map(|trial| self.sweep.value(at, trial, LR));
-        let by_value = |a: &&str, b: &&str| {
-            let value = |text: &str| text.parse().unwrap_or(f64::NAN);
-            f64::total_cmp(&value(a), &value(b))
-        };
-        if low { rates.min_by(by_value) } else { rates.max_by(by_value) }.unwrap_or_default()
+    /// The best setting of an optimizer.
+    fn winner(&self, name: &str) -> Option<&Setting> {
+        self.settings(name).get(self.problem.optimizers.get(name)?.winner?)
+    }
+
+    /// The lowest learning rate that was tried.
+    fn lowest_rate(&self, name: &str) -> Option<&str> {
+        let rates = self.settings(name).iter().filter_map(|setting| setting.value(LR));
+        let value = |text: &str| text.parse().unwrap_or(f64::NAN);
+        rates.min_by(|a, b| f64::total_cmp(&value(a), &value(b)))
     }
 
     /// How to train with an optimizer's best setting.
-    fn command(&self, name: &str) -> String {
-        let at = self.index_of(name);
-        let winner = self.problem.optimizers.get(name).and_then(|optimizer| optimizer.winner).unwrap_or(0);
-        let spec = self.sweep.plan.settings[at].all[winner].spec.text();
-        self.of.problem.command(spec, &self.sweep.experiment)
+    fn command(&self, name: &str) -> Option<String> {
+        Some(self.of.problem.command(self.winner(name)?.spec.text(), &self.sweep.experiment))
     }
 }
 
+/// On how many seeds an optimizer failed.
+fn failed(confirmed: &Confirmed, seeds: usize) -> usize {
+    (confirmed.failed * seeds as f64).round() as usize
+}
+
 fn failures(name: &str, confirmed: &Confirmed, seeds: usize) -> String {
-    match (confirmed.failed * seeds as f64).round() as usize {
+    match failed(confirmed, seeds) {
         0 => String::new(),
         failed => format!(" {name} failed in {failed} of {seeds} seeds."),
     }
@@ -275,9 +272,8 @@ pub fn table(sweep: &Sweep, runs: &Runs, statistics: &Statistics, times: &Times)
         shown.sort_by(|(_, a), (_, b)| a.test_loss_quartiles[1].total_cmp(&b.test_loss_quartiles[1]));
         let of = &sweep.problems[index];
         let setting = |at: usize, winner: Option<usize>| {
-            let search = sweep.experiment.optimizer[at].search.iter().flat_map(|search| &search.0);
-            let values = winner.map(|trial| &sweep.plan.settings[at].all[trial].values).into_iter().flatten();
-            search.zip(values).map(|((key, _), value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+            let pairs = winner.map(|trial| &sweep.plan.settings[at].all[trial].pairs).into_iter().flatten();
+            pairs.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
         };
         let range = |[low, _, high]: [f64; 3]| format!("{} .. {}", short(low), short(high));
         let epochs = |middle: f64| if middle.is_finite() { format!("{middle:.0}") } else { "never".into() };
@@ -324,8 +320,9 @@ fn gradients(sweep: &Sweep, runs: &Runs, problem: usize, name: &str) -> f64 {
 /// Bytes of state for each weight.
 fn state(sweep: &Sweep, of: &Loaded, at: usize) -> f64 {
     let spec = &sweep.experiment.optimizer[at].spec;
-    let weights: usize = of.dims().iter().map(|dims| dims.iter().product::<usize>()).sum();
-    let bytes = of.vars().and_then(|vars| Ok(total_state_bytes(spec, vars)?)).unwrap_or(f64::NAN);
+    let Ok(vars) = of.vars() else { return f64::NAN };
+    let weights: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
+    let bytes = total_state_bytes(spec, vars).unwrap_or(f64::NAN);
     // The sum of nothing is -0.
     (100. * bytes / weights as f64).round() / 100. + 0.
 }
@@ -362,7 +359,7 @@ pub fn settings(sweep: &Sweep) -> String {
 
 /// The widths of a network's layers: 2-16-16-1.
 pub fn network(of: &Loaded) -> String {
-    of.sizes().iter().map(usize::to_string).collect::<Vec<_>>().join("-")
+    joined(&of.sizes(), "-")
 }
 
 /// A number of things.

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::experiment::{Experiment, Optimizer, Score, Split, Training, Tuning, word};
-use super::problem::{CSV, Problem};
+use super::experiment::{Experiment, Optimizer, Split, Training, Tuning, word};
+use super::problem::{CSV, Problem, names};
 use super::space::Sampler;
+use super::statistics::Which;
 use super::task::Task;
 use crate::cli::{PointArgs, Precision, count, finite, seed, share, width};
-use crate::data::{Points, TaskType};
-use crate::minimize::FUNCTIONS;
+use crate::data::TaskType;
 use crate::nn::Activation;
 
 /// Where a comparison is written, and who does the work.
@@ -59,8 +59,8 @@ pub struct SweepArgs {
     #[arg(long, default_value = "grid", value_parser = word::<Sampler>)]
     pub sampler: Sampler,
     /// Which validation loss counts: final, or best of all epochs
-    #[arg(long, default_value = "final", value_parser = word::<Score>)]
-    pub score: Score,
+    #[arg(long, default_value = "final", value_parser = word::<Which>)]
+    pub score: Which,
     /// Seeds on which the best setting of each optimizer is trained again
     #[arg(long, value_name = "N", default_value = "20", value_parser = count::<1, 1_000_000>, allow_hyphen_values = true)]
     pub confirm_seeds: usize,
@@ -168,7 +168,6 @@ fn optimizer(text: &str) -> Result<Optimizer, String> {
 }
 
 fn problem(name: &str) -> Result<String, candle_optim::Error> {
-    let names = || Points::NAMES.into_iter().chain(FUNCTIONS.iter().map(|function| function.name));
     let known = names().any(|known| known == name);
     if known { Ok(name.into()) } else { Err(crate::unknown("problem", name, names())) }
 }

@@ -5,6 +5,7 @@ use super::problem::Problem;
 use super::space::number;
 use crate::cli;
 use crate::data::{Points, Shape};
+use crate::train::joined;
 
 impl Problem {
     /// The command that trains an optimizer on the problem, without options that have their default.
@@ -65,8 +66,7 @@ impl Problem {
             unless(factor_of, "factor", factor.map(number));
             unless(centers_of, "centers", centers.map(|centers| centers.to_string()));
         }
-        let widths = |hidden: &[usize]| hidden.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
-        unless(widths(&usual.hidden), "hidden", hidden.as_deref().map(widths));
+        unless(joined(&usual.hidden, ","), "hidden", hidden.as_deref().map(|hidden| joined(hidden, ",")));
         unless(usual.activation.name().into(), "activation", activation.clone());
         unless(usual.dtype.0.as_str().into(), "dtype", dtype.clone());
         unless(usual.epochs.to_string(), "epochs", Some(training.epochs.to_string()));

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use sha2::{Digest, Sha256};
 
 use super::args::{MergeArgs, RunArgs, Running, SweepArgs};
 use super::command::quoted;
@@ -16,7 +15,7 @@ use super::plan::Key;
 use super::runs::Phase;
 use super::task::Task;
 use super::work::Workers;
-use super::{Sweep, answer};
+use super::{Sweep, answer, sha256};
 use crate::folder::Folder;
 use crate::interruption::Interruption;
 use crate::output::SUMMARY;
@@ -77,10 +76,7 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     if sweep.is_complete_in(folder.path()) {
         return end(sweep, running, &folder, &interruption);
     }
-    let header = Header {
-        version: env!("CARGO_PKG_VERSION").into(),
-        experiment: Sha256::digest(sweep.experiment.text()?).iter().map(|byte| format!("{byte:02x}")).collect(),
-    };
+    let header = Header { version: env!("CARGO_PKG_VERSION").into(), experiment: sha256(sweep.experiment.text()?) };
     let mut journals = Journals::read(folder.path(), header, &sweep.plan)?;
     let task = running.task.clone().unwrap_or(Task::ALONE);
     if running.task.is_some() && !running.quiet {
@@ -93,13 +89,16 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
         Work::Read => Ok(()),
     };
     train(&tuning, &mut journals)?;
-    let winners = sweep.winners(&sweep.statistics(&sweep.runs(&tuning, &journals.records)));
-    let confirmation = sweep.plan.confirmation(&winners);
     let untuned = missing(&tuning, &journals);
-    // What is confirmed is known when all of tuning is.
-    if untuned == 0 {
+    // What is confirmed is known when all of tuning is over.
+    let confirmation = if untuned == 0 {
+        let winners = sweep.winners(&sweep.statistics(&sweep.runs(&tuning, &journals.records)));
+        let confirmation = sweep.plan.confirmation(&winners);
         train(&confirmation, &mut journals)?;
-    }
+        confirmation
+    } else {
+        vec![]
+    };
     let unconfirmed = missing(&confirmation, &journals);
     if sweep.is_complete_in(folder.path()) {
         // Another program was faster.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use super::space::{Range, Sampler, Search, Settings};
+use super::statistics::Which;
 use crate::optimizer::parse;
 use crate::shown::shown;
 
@@ -70,19 +71,9 @@ pub struct Tuning {
     /// How settings are chosen.
     pub sampler: Sampler,
     /// Which validation loss counts.
-    pub score: Score,
+    pub score: Which,
     /// Seeds on which the best setting of each optimizer is trained again.
     pub confirm_seeds: usize,
-}
-
-/// Which epoch of a training counts.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Score {
-    /// The last.
-    Final,
-    /// The one with the lowest validation loss.
-    Best,
 }
 
 /// An optimizer with its search.

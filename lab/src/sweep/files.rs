@@ -14,9 +14,9 @@ use super::journal::{Journals, Record};
 use super::picture::Comparison;
 use super::plan::Key;
 use super::runs::{Phase, Run, Runs};
-use super::statistics::{Statistics, Which, statistics};
-use super::{Experiment, Score, Sweep};
-use crate::folder::{Contents, Folder};
+use super::statistics::{Statistics, statistics};
+use super::{Experiment, Sweep};
+use crate::folder::{Contents, Folder, csv_writer};
 use crate::interruption::Interruption;
 use crate::output::SUMMARY;
 use crate::plot::Picture;
@@ -63,14 +63,15 @@ impl Sweep {
     pub fn runs(&self, keys: &[Key], records: &std::collections::HashMap<Key, Record>) -> Runs {
         let names = self.experiment.keys();
         let row = |key: &Key| {
-            let searched: BTreeMap<&str, &String> = self.searched(*key).collect();
+            let (problem, optimizer) = self.names(key);
+            let setting = self.plan.setting(*key);
             Some(Run {
-                problem: self.problems[key.problem].problem.label().into(),
-                optimizer: self.experiment.optimizer[key.optimizer].label.clone(),
+                problem,
+                optimizer,
                 phase: key.phase,
                 trial: key.trial,
                 seed: self.plan.seed(*key),
-                searched: names.iter().map(|name| searched.get(name.as_str()).map(|&value| value.clone())).collect(),
+                searched: names.iter().map(|name| setting.value(name).map(str::to_owned)).collect(),
                 outcome: records.get(key)?.outcome.clone(),
             })
         };
@@ -78,11 +79,10 @@ impl Sweep {
         Runs { keys: names, rows }
     }
 
-    /// The searched keys of a run with their values.
-    fn searched(&self, key: Key) -> impl Iterator<Item = (&str, &String)> {
-        let search = self.experiment.optimizer[key.optimizer].search.iter().flat_map(|search| &search.0);
-        let values = &self.plan.settings[key.optimizer].all[key.trial].values;
-        search.map(|(key, _)| key.as_str()).zip(values)
+    /// The names of the problem and the optimizer of a run.
+    fn names(&self, key: &Key) -> (String, String) {
+        let problem = self.problems[key.problem].problem.label().to_owned();
+        (problem, self.experiment.optimizer[key.optimizer].label.clone())
     }
 
     /// Runs in the order of the files: problems and optimizers as in the experiment, tuning first, then trial and seed.
@@ -92,17 +92,9 @@ impl Sweep {
         keys
     }
 
-    /// The validation loss that counts.
-    pub fn which(&self) -> Which {
-        match self.experiment.tuning.score {
-            Score::Final => Which::Final,
-            Score::Best => Which::Best,
-        }
-    }
-
     /// The statistics of runs.
     pub fn statistics(&self, runs: &Runs) -> Statistics {
-        statistics(runs, self.which(), self.experiment.seed)
+        statistics(runs, self.experiment.tuning.score, self.experiment.seed)
     }
 
     /// The summary's text.
@@ -149,27 +141,23 @@ impl Sweep {
     ) -> Result<()> {
         let answer = answer::words(self, runs, statistics);
         let keys = self.in_order(keys);
-        let name = |key: &Key| {
-            let problem = self.problems[key.problem].problem.label().to_owned();
-            (problem, self.experiment.optimizer[key.optimizer].label.clone())
-        };
         let losses = |out: &mut dyn Write| -> Result<()> {
-            let mut losses = csv::WriterBuilder::new().has_headers(false).from_writer(out);
+            let mut losses = csv_writer(out);
             losses.write_record(LOSSES)?;
             for key in keys.iter().filter(|key| key.phase == Phase::Confirm) {
                 for (i, epoch) in journals.epochs(*key)?.iter().enumerate() {
-                    losses.serialize((name(key), key.trial, self.plan.seed(*key), i + 1, epoch))?;
+                    losses.serialize((self.names(key), key.trial, self.plan.seed(*key), i + 1, epoch))?;
                 }
             }
             Ok(losses.flush()?)
         };
         let timings = |out: &mut dyn Write| -> Result<()> {
-            let mut timings = csv::WriterBuilder::new().has_headers(false).from_writer(out);
+            let mut timings = csv_writer(out);
             timings.write_record(TIMINGS)?;
             for (key, record) in keys.iter().filter_map(|key| Some((key, journals.records.get(key)?))) {
                 let epochs = record.outcome.diverged_at.unwrap_or(self.experiment.training.epochs);
                 let seconds = (record.seconds, record.seconds / epochs as f64);
-                timings.serialize((name(key), key.phase, key.trial, self.plan.seed(*key), seconds))?;
+                timings.serialize((self.names(key), key.phase, key.trial, self.plan.seed(*key), seconds))?;
             }
             Ok(timings.flush()?)
         };

@@ -21,21 +21,23 @@ impl Sweep {
     pub fn forecast(&self, workers: usize) -> Result<String> {
         let training = &self.experiment.training;
         let (seeds, confirm_seeds) = (self.plan.seeds.tune.len(), self.plan.seeds.confirm.len());
-        let (mut tuning, mut confirmation) = (0, 0);
+        let settings: usize = self.plan.settings.iter().map(|settings| settings.all.len()).sum();
+        let (tuning, confirmation) =
+            (self.problems.len() * settings * seeds, self.plan.pairs().count() * confirm_seeds);
         let (mut gradients, mut seconds) = (0., 0.);
-        for (problem, optimizer) in self.plan.pairs() {
-            let key = Key { phase: Phase::Confirm, problem, optimizer, trial: 0, seed: 0 };
-            let subject = self.subject(problem, self.plan.seed(key))?;
-            let job = Job::new(self, key, training.epochs.min(EPOCHS));
-            // The first training is slower than those that follow.
-            run(&job, &subject, &|| false)?;
-            let Some(trained) = run(&job, &subject, &|| false)? else { continue };
-            let runs = self.plan.settings[optimizer].all.len() * seeds + confirm_seeds;
-            let share = training.epochs as f64 / trained.epochs.len().max(1) as f64;
-            gradients += runs as f64 * share * trained.outcome.gradient_evaluations as f64;
-            seconds += runs as f64 * share * trained.seconds;
-            tuning += self.plan.settings[optimizer].all.len() * seeds;
-            confirmation += confirm_seeds;
+        for problem in 0..self.problems.len() {
+            let subject = self.subject(problem, self.plan.seeds.confirm[0])?;
+            for (optimizer, settings) in self.plan.settings.iter().enumerate() {
+                let key = Key { phase: Phase::Confirm, problem, optimizer, trial: 0, seed: 0 };
+                let job = Job::new(self, key, training.epochs.min(EPOCHS));
+                // The first training is slower than those that follow.
+                run(&job, &subject, &|| false)?;
+                let Some(trained) = run(&job, &subject, &|| false)? else { continue };
+                let runs = (settings.all.len() * seeds + confirm_seeds) as f64;
+                let share = training.epochs as f64 / trained.epochs.len().max(1) as f64;
+                gradients += runs * share * trained.outcome.gradient_evaluations as f64;
+                seconds += runs * share * trained.seconds;
+            }
         }
         let time = Duration::from_secs_f64((seconds / workers as f64).min(1e15));
         Ok(format!(

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use csv::{ReaderBuilder, StringRecord, WriterBuilder};
+use csv::{ReaderBuilder, StringRecord};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Key, Plan};
 use super::runs::Outcome;
 use super::training::Trained;
+use crate::folder::csv_writer;
 use crate::train::Epoch;
 
 const PREFIX: &str = "journal-";
@@ -248,7 +249,7 @@ pub fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn line(record: &impl Serialize) -> Result<Vec<u8>> {
-    let mut writer = WriterBuilder::new().has_headers(false).from_writer(vec![]);
+    let mut writer = csv_writer(vec![]);
     writer.serialize(record)?;
     let record = writer.into_inner().map_err(|error| anyhow!("{error}"))?;
     let record = record.strip_suffix(b"\n").unwrap_or(&record);

@@ -4,18 +4,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Var};
-use candle_optim::Spec;
-use sha2::{Digest, Sha256};
 
 use super::experiment::{Experiment, Split};
 use super::problem::Problem;
+use super::sha256;
 use crate::data::{self, Columns, Dataset, Division, Features, Points, Table, TaskType};
 use crate::memory::Needs;
 use crate::minimize::Function;
-use crate::model::{Network, Objective};
+use crate::model::Network;
 use crate::random::numpy::RandomState;
 use crate::shown::{shown, shown_path};
-use crate::train::{Bytes, Data, Epoch, Settings};
+use crate::train::{Bytes, Data, Epoch, Settings, joined, sizes};
 
 /// Where the rows of a problem come from.
 enum Source {
@@ -57,7 +56,7 @@ impl Loaded {
                 let known = problem.sha256.is_some() && !path.exists();
                 ensure!(!known, "it is not there; allowed: --data FILE, which says where it is");
                 let bytes = data::contents(&path)?;
-                let sha256: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                let sha256 = sha256(&bytes);
                 if let Some(known) = &problem.sha256 {
                     ensure!(
                         *known == sha256,
@@ -121,12 +120,11 @@ impl Loaded {
             Source::Rows(table) => (table.columns.len(), table.classes.len()),
             Source::Function(_) => return vec![],
         };
-        let outputs = Objective::for_classes(classes).outputs();
-        [&[features], self.problem.hidden.as_deref().unwrap_or_default(), &[outputs]].concat()
+        sizes(features, self.problem.hidden.as_deref().unwrap_or_default(), classes)
     }
 
     /// The dimensions of each variable.
-    pub fn dims(&self) -> Vec<Vec<usize>> {
+    fn dims(&self) -> Vec<Vec<usize>> {
         if let Some(start) = &self.problem.start {
             return vec![vec![start.len()]];
         }
@@ -175,26 +173,27 @@ impl Loaded {
         })
     }
 
-    /// Memory that so many trainings at once take at the least, beside the file.
+    /// Memory that so many trainings at once take at the least, beside the file, with the optimizer that has most state.
     ///
     /// # Errors
     /// See [`Loaded::settings`].
-    pub fn needs(&self, experiment: &Experiment, spec: &Spec, workers: usize) -> Result<Needs> {
+    pub fn needs(&self, experiment: &Experiment, workers: usize) -> Result<Needs> {
         let epochs = experiment.training.epochs;
         let records = (epochs * size_of::<Epoch>()) as f64;
         let needs = Needs::default().of(format!("--epochs {epochs}"), workers as f64 * records);
         let Some(hidden) = &self.problem.hidden else { return Ok(needs) };
         let [train, validation, test] = self.parts(&experiment.split);
-        let settings = self.settings(experiment, epochs, 0)?;
-        let bytes = Bytes::needed(&self.sizes(), [train, validation + test], spec, &settings);
+        let (sizes, settings) = (self.sizes(), self.settings(experiment, epochs, 0)?);
+        let specs = experiment.optimizer.iter().map(|optimizer| &optimizer.spec);
+        let all = specs.map(|spec| (spec, Bytes::needed(&sizes, [train, validation + test], spec, &settings)));
+        let Some((spec, bytes)) = all.max_by(|a, b| a.1.state.total_cmp(&b.1.state)) else { return Ok(needs) };
         let rows = match &self.problem.data {
             Some(file) => format!("--data '{file}'"),
             None => format!("--samples {}", self.rows().unwrap_or(0)),
         };
-        let hidden = format!("--hidden {}", hidden.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
         Ok(needs
             .of(rows, workers as f64 * bytes.rows)
-            .of(hidden, workers as f64 * (bytes.network + bytes.between))
+            .of(format!("--hidden {}", joined(hidden, ",")), workers as f64 * (bytes.network + bytes.between))
             .of(format!("optimizer '{}'", spec.text()), workers as f64 * bytes.state))
     }
 

@@ -44,13 +44,13 @@ mod work;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 
 use crate::optimizer::{Stepper, Storage};
 use crate::shown::shown;
 pub use args::{MergeArgs, RANGES, RunArgs, SweepArgs};
 pub use commands::{merge, run, sweep};
 use experiment::Experiment;
-use experiment::Score;
 use loaded::{Loaded, Subject};
 use plan::Plan;
 use statistics::Statistics;
@@ -77,8 +77,9 @@ impl Sweep {
             let seed = this.plan.seeds.tune[0];
             let in_problem = || format!("problem '{}'", shown(problem.problem.label()));
             this.subject(index, seed).with_context(in_problem)?;
+            let vars = problem.vars()?;
             for setting in this.plan.settings.iter().flat_map(|settings| &settings.all) {
-                let stepper = Stepper::new(&setting.spec, problem.vars()?, Storage::default());
+                let stepper = Stepper::new(&setting.spec, vars.clone(), Storage::default());
                 stepper.with_context(|| format!("optimizer '{}'", setting.spec.text()))?;
             }
         }
@@ -90,12 +91,7 @@ impl Sweep {
     /// # Errors
     /// They have not.
     fn check_memory(&self, workers: usize) -> Result<()> {
-        for problem in &self.problems {
-            for optimizer in &self.experiment.optimizer {
-                problem.needs(&self.experiment, &optimizer.spec, workers)?.check()?;
-            }
-        }
-        Ok(())
+        self.problems.iter().try_for_each(|problem| problem.needs(&self.experiment, workers)?.check())
     }
 
     /// The best setting of each optimizer on each problem, in the order of [`Plan::pairs`].
@@ -107,18 +103,11 @@ impl Sweep {
         self.plan.pairs().map(winner).collect()
     }
 
-    /// The value of a searched key in a setting.
-    fn value(&self, optimizer: usize, trial: usize, key: &str) -> Option<&str> {
-        let search = self.experiment.optimizer[optimizer].search.as_ref()?;
-        let at = search.0.iter().position(|(searched, _)| searched == key)?;
-        Some(&self.plan.settings[optimizer].all[trial].values[at])
-    }
-
     /// What moves which variables of a problem, where it is not one optimizer that moves all.
-    fn notes(&self, problem: usize) -> Vec<String> {
+    fn notes(&self, problem: &Loaded) -> Vec<String> {
+        let Ok(vars) = problem.vars() else { return vec![] };
         let note = |optimizer: &experiment::Optimizer| {
-            let vars = self.problems[problem].vars().ok()?;
-            Some(format!("{}.", Stepper::new(&optimizer.spec, vars, Storage::default()).ok()?.note()?))
+            Some(format!("{}.", Stepper::new(&optimizer.spec, vars.clone(), Storage::default()).ok()?.note()?))
         };
         self.experiment.optimizer.iter().filter_map(note).collect()
     }
@@ -130,4 +119,9 @@ impl Sweep {
     fn subject(&self, problem: usize, seed: u32) -> Result<Subject> {
         self.problems[problem].subject(&self.experiment.split, self.experiment.seed, seed)
     }
+}
+
+/// The SHA-256 of some bytes, in hexadecimal digits.
+fn sha256(bytes: impl AsRef<[u8]>) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

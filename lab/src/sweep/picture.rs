@@ -10,7 +10,7 @@ use super::Sweep;
 use super::answer::{counted, network, settings};
 use super::runs::{Phase, Run, Runs};
 use super::statistics::{Statistics, quartiles};
-use crate::plot::{Axis, DASHES, FONT, GRID, INK, PALETTE, Picture, fitted, register_font, ticks, title_font};
+use crate::plot::{Axis, DASHES, FONT, INK, PALETTE, Picture, fitted, mesh, register_font, ticks, title_font};
 
 /// Pixels across.
 const WIDTH: u32 = 1600;
@@ -137,7 +137,7 @@ impl Panels {
             let mut pairs = runs.keys.iter().zip(&run.searched);
             pairs.find_map(|(key, value)| value.as_ref().filter(|_| is_rate(key)))?.parse::<f64>().ok()
         };
-        let which = sweep.which();
+        let which = sweep.experiment.tuning.score;
         let of_problem: Vec<&Run> = runs.rows.iter().filter(|run| run.problem == *label).collect();
         let mut optimizers: Vec<Optimizer> = found
             .optimizers
@@ -347,15 +347,9 @@ impl Panels {
             .x_label_area_size(52 * zoom)
             .y_label_area_size(84 * zoom)
             .build_cartesian_2d(x_axis, y.axis())?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID.stroke_width(zoom))
-            .axis_style(INK.stroke_width(zoom))
+        mesh(&mut chart, zoom)
             .x_desc("Learning rate")
             .y_desc(if self.is_function { "Mean value" } else { "Mean validation loss" })
-            .axis_desc_style(font(18))
-            .label_style(font(16))
             .x_label_formatter(&|at| x.label(*at))
             .y_label_formatter(&|at| y.label(*at))
             .draw()?;
@@ -364,7 +358,7 @@ impl Panels {
         let ends = [(x.from, base), (x.to, base)];
         chart.draw_series(DashedLineSeries::new(ends, 8 * zoom, 6 * zoom, GRAY.stroke_width(2 * zoom)))?;
         let name = if self.is_function { "start" } else { "constant prediction" };
-        let style = (FONT, 15 * zoom).into_font().color(&GRAY).pos(Pos::new(HPos::Left, VPos::Bottom));
+        let style = note_font(zoom).color(&GRAY).pos(Pos::new(HPos::Left, VPos::Bottom));
         let start = EmptyElement::at((x.from + 0.01 * (x.to - x.from), base));
         chart.draw_series([start + Text::new(name, (0, -7 * zoom as i32), style)])?;
 
@@ -423,18 +417,12 @@ impl Panels {
             .x_label_area_size(52 * zoom)
             .y_label_area_size(self.names() * zoom)
             .build_cartesian_2d(x.axis(), Axis::with_ticks(-0.5, rows - 0.5, vec![]))?;
-        chart
-            .configure_mesh()
-            .light_line_style(TRANSPARENT)
-            .bold_line_style(GRID.stroke_width(zoom))
-            .axis_style(INK.stroke_width(zoom))
+        mesh(&mut chart, zoom)
             .x_desc(if self.is_function {
                 "Value: quartiles and each seed"
             } else {
                 "Test loss: quartiles and each seed"
             })
-            .axis_desc_style(font(18))
-            .label_style(font(16))
             .x_label_formatter(&|at| x.label(*at))
             .draw()?;
 
@@ -458,7 +446,7 @@ impl Panels {
                 Some(_) => said.collect::<Vec<_>>().join(", "),
             };
             if !said.is_empty() {
-                let style = (FONT, 15 * zoom).into_font().color(&color).pos(Pos::new(HPos::Right, VPos::Bottom));
+                let style = note_font(zoom).color(&color).pos(Pos::new(HPos::Right, VPos::Bottom));
                 chart.draw_series([EmptyElement::at((x.to, y)) + Text::new(said, (0, -7 * z), style)])?;
             }
             // The name with its line, left of the axis.

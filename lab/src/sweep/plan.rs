@@ -3,13 +3,12 @@
 use std::fmt;
 
 use anyhow::Result;
-use candle_optim::Spec;
 use serde::{Deserialize, Serialize};
 
 use super::experiment::Experiment;
 use super::runs::Phase;
 use super::seeds::Seeds;
-use super::space::Settings;
+use super::space::{Setting, Settings};
 
 /// Which run: numbers in the experiment, from 0.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -94,9 +93,9 @@ impl Plan {
         }
     }
 
-    /// The optimizer of a run, with the values of its setting.
-    pub fn spec(&self, key: Key) -> &Spec {
-        &self.settings[key.optimizer].all[key.trial].spec
+    /// The setting of a run.
+    pub fn setting(&self, key: Key) -> &Setting {
+        &self.settings[key.optimizer].all[key.trial]
     }
 
     /// Whether the plan can have this run.

@@ -54,6 +54,11 @@ pub struct Problem {
     pub dtype: Option<String>,
 }
 
+/// The names of all problems that need no file.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    Points::NAMES.into_iter().chain(FUNCTIONS.iter().map(|function| function.name))
+}
+
 impl Problem {
     /// Its name in files and pictures.
     pub fn label(&self) -> &str {
@@ -62,7 +67,7 @@ impl Problem {
 
     /// The test function that it is, if it is one.
     pub fn function(&self) -> Option<&'static Function> {
-        FUNCTIONS.iter().find(|function| function.name == self.name)
+        Function::named(&self.name).ok()
     }
 
     /// The keys that it may have.
@@ -76,11 +81,7 @@ impl Problem {
             name if Points::named(name).is_some() => &["samples", "noise"],
             CSV => &["data", "sha256", "target_column", "task_type", "drop", "features"],
             _ if self.function().is_some() => return Ok(vec!["name", "label", "start", "noise"]),
-            name => {
-                let names = Points::NAMES.into_iter().chain([CSV]);
-                let functions = FUNCTIONS.iter().map(|function| function.name);
-                return Err(crate::unknown("problem", name, names.chain(functions)).into());
-            }
+            name => return Err(crate::unknown("problem", name, names().chain([CSV])).into()),
         };
         Ok([&["name", "label"], of_rows, &["hidden", "activation", "dtype"]].concat())
     }

@@ -5,10 +5,11 @@ use std::io::{Read, Write};
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow, bail, ensure};
-use csv::{ReaderBuilder, StringRecord, WriterBuilder};
+use csv::{ReaderBuilder, StringRecord};
 
 use serde::{Deserialize, Serialize};
 
+use crate::folder::csv_writer;
 use crate::shown::shown;
 
 /// Columns before the searched keys.
@@ -127,7 +128,7 @@ impl Runs {
     /// # Errors
     /// A writer that fails, and a row with another number of searched keys than the table.
     pub fn write(&self, to: impl Write) -> Result<()> {
-        let mut writer = WriterBuilder::new().has_headers(false).from_writer(to);
+        let mut writer = csv_writer(to);
         writer.write_record(BEFORE.into_iter().chain(self.keys.iter().map(String::as_str)).chain(AFTER))?;
         for run in &self.rows {
             writer.write_record(cells(run))?;

@@ -243,8 +243,15 @@ impl fmt::Display for Search {
 pub struct Setting {
     /// The optimizer.
     pub spec: Spec,
-    /// The values of the searched keys, in their order.
-    pub values: Vec<String>,
+    /// The searched keys with their values.
+    pub pairs: Vec<(String, String)>,
+}
+
+impl Setting {
+    /// The value of a key that is searched.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.pairs.iter().find(|(searched, _)| searched == key).map(|(_, value)| value.as_str())
+    }
 }
 
 /// The settings of an optimizer.
@@ -301,13 +308,13 @@ impl Search {
         let mut seen = std::collections::HashSet::new();
         let tried = drawn.len();
         for values in drawn {
-            let rounded = |(value, whole): (String, &bool)| match value.parse::<f64>() {
-                Ok(x) if *whole => number(x.round()),
-                _ => value,
+            let pair = |(((key, _), value), whole): ((&(String, Range), String), &bool)| match value.parse::<f64>() {
+                Ok(x) if *whole => (key.clone(), number(x.round())),
+                _ => (key.clone(), value),
             };
-            let values: Vec<String> = values.into_iter().zip(&whole).map(rounded).collect();
-            if seen.insert(values.clone()) {
-                all.push(Setting { spec: self.with(spec, &values)?, values });
+            let pairs: Vec<(String, String)> = self.0.iter().zip(values).zip(&whole).map(pair).collect();
+            if seen.insert(pairs.clone()) {
+                all.push(Setting { spec: with(spec, &pairs)?, pairs });
             }
         }
         Ok(Settings { repeated: tried - all.len(), all })
@@ -353,16 +360,16 @@ impl Search {
         };
         Ok(columns.iter().fold(vec![vec![]], longer))
     }
+}
 
-    /// The spec with values for the searched keys.
-    fn with(&self, spec: &Spec, values: &[String]) -> Result<Spec> {
-        let mut text = spec.text().to_owned();
-        for ((key, _), value) in self.0.iter().zip(values) {
-            let separator = if text.contains(':') { ',' } else { ':' };
-            text += &format!("{separator}{key}={value}");
-        }
-        Ok(parse(&text)?)
+/// The spec with these keys and values, too.
+fn with(spec: &Spec, pairs: &[(String, String)]) -> Result<Spec> {
+    let mut text = spec.text().to_owned();
+    for (key, value) in pairs {
+        let separator = if text.contains(':') { ',' } else { ':' };
+        text += &format!("{separator}{key}={value}");
     }
+    Ok(parse(&text)?)
 }
 
 /// Whether the text of a spec sets a key.

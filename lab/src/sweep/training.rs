@@ -7,13 +7,14 @@ use candle_core::{Device, Var};
 use candle_optim::Spec;
 
 use super::Sweep;
-use super::experiment::{Experiment, Score};
+use super::experiment::Experiment;
 use super::loaded::{Loaded, Subject};
 use super::plan::Key;
 use super::runs::{Outcome, Phase};
+use super::statistics::Which;
 use crate::minimize::Function;
 use crate::optimizer::{Stepper, Storage};
-use crate::train::{Accuracy, Data, Epoch, Learner, Measured};
+use crate::train::{Accuracy, Batch, Data, Epoch, Learner, Measured};
 
 /// A run that is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,19 +52,10 @@ impl Learning<'_> {
         }
     }
 
-    /// The loss to choose by. That of a function is its value.
-    fn validate(&self) -> Result<f64> {
+    /// The loss on some rows. That of a function is its value.
+    fn evaluate(&self, rows: fn(&Data) -> &Batch, accuracy: Accuracy) -> Result<Measured> {
         match self {
-            Self::Network(learner, Data { validation, test, .. }) => {
-                Ok(learner.evaluate(validation.as_ref().unwrap_or(test), Accuracy::Skipped)?.loss)
-            }
-            Self::Function(function, x) => Ok(function.value(x)?.to_scalar()?),
-        }
-    }
-
-    fn test(&self) -> Result<Measured> {
-        match self {
-            Self::Network(learner, data) => learner.evaluate(&data.test, Accuracy::Measured),
+            Self::Network(learner, data) => learner.evaluate(rows(data), accuracy),
             Self::Function(function, x) => {
                 Ok(Measured { loss: function.value(x)?.to_scalar()?, accuracy: None, evaluations: 0 })
             }
@@ -73,8 +65,8 @@ impl Learning<'_> {
     /// The loss of the best constant prediction. That of a function is the value at the start.
     fn baseline(&self) -> Result<f64> {
         match self {
-            Self::Network(_, data) => Ok(data.validation.as_ref().unwrap_or(&data.test).baseline()),
-            Self::Function(..) => self.validate(),
+            Self::Network(_, data) => Ok(data.to_choose_by().baseline()),
+            Self::Function(function, x) => Ok(function.value(x)?.to_scalar()?),
         }
     }
 }
@@ -94,7 +86,7 @@ impl<'a> Job<'a> {
     /// The run of a plan, for so many epochs.
     pub fn new(sweep: &'a Sweep, key: Key, epochs: usize) -> Self {
         let Sweep { experiment, problems, plan } = sweep;
-        let (problem, spec, seed) = (&problems[key.problem], plan.spec(key), plan.seed(key));
+        let (problem, spec, seed) = (&problems[key.problem], &plan.setting(key).spec, plan.seed(key));
         Self { experiment, problem, spec, phase: key.phase, epochs, seed }
     }
 }
@@ -129,9 +121,9 @@ pub fn run(job: &Job, subject: &Subject, stop: &dyn Fn() -> bool) -> Result<Opti
         let training = learning.epoch(&mut optimizer, accuracy)?;
         evaluations += training.evaluations as u64;
         let _swapped = optimizer.eval()?;
-        validation_loss = learning.validate()?;
+        validation_loss = learning.evaluate(Data::to_choose_by, Accuracy::Skipped)?.loss;
         if confirms {
-            let measured = learning.test()?;
+            let measured = learning.evaluate(|data| &data.test, Accuracy::Measured)?;
             epochs.push(Epoch {
                 train_loss: training.loss,
                 test_loss: measured.loss,
@@ -153,7 +145,7 @@ pub fn run(job: &Job, subject: &Subject, stop: &dyn Fn() -> bool) -> Result<Opti
         }
     }
 
-    let test = if experiment.tuning.score == Score::Best { test_of_best } else { test };
+    let test = if experiment.tuning.score == Which::Best { test_of_best } else { test };
     let finished = diverged_at.is_none();
     let or_infinite = |loss: f64| if finished && !loss.is_nan() { loss } else { f64::INFINITY };
     let never = (f64::INFINITY, f64::INFINITY);
@@ -164,8 +156,8 @@ pub fn run(job: &Job, subject: &Subject, stop: &dyn Fn() -> bool) -> Result<Opti
         validation_best: or_infinite(best.0),
         best_epoch: best.1.filter(|_| finished),
         baseline_loss,
-        test_loss: test.filter(|_| confirms).map(|test| or_infinite(test.loss)),
-        test_accuracy: test.filter(|_| confirms && finished).and_then(|test| test.accuracy),
+        test_loss: test.map(|test| or_infinite(test.loss)),
+        test_accuracy: test.filter(|_| finished).and_then(|test| test.accuracy),
         epochs_to_target: reached.map(|(epochs, _)| epochs),
         gradient_evaluations: evaluations,
         evaluations_to_target: reached.map(|(_, evaluations)| evaluations),

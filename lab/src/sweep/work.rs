@@ -50,7 +50,7 @@ impl Workers<'_> {
                 }
                 let subject = subject.insert(self.subject(key, &subjects)?);
                 let job = Job::new(self.sweep, key, self.sweep.experiment.training.epochs);
-                let what = || format!("'{}' with seed {}", self.sweep.plan.spec(key).text(), job.seed);
+                let what = || format!("'{}' with seed {}", self.sweep.plan.setting(key).spec.text(), job.seed);
                 let Some(trained) = run(&job, subject, &stop).with_context(what)? else { break };
                 locked(&journals).append(key, &trained, self.task)?;
                 self.progress.inc(1);

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display};
 use std::hash::Hash;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub use best_of_k::{expected_best, median_best};
 pub use differences::{Difference, Verdict};
@@ -41,7 +41,8 @@ use super::runs::{Outcome, Phase, Run, Runs};
 const ALPHA: f64 = 0.05;
 
 /// The validation loss that a run counts with.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Which {
     /// The one after the last epoch.
     Final,
@@ -50,13 +51,17 @@ pub enum Which {
 }
 
 impl Which {
-    /// The loss, but no more than the baseline: so much too counts a run that diverged.
-    pub fn capped(self, outcome: &Outcome) -> f64 {
-        let loss = match self {
+    /// That loss.
+    pub fn loss(self, outcome: &Outcome) -> f64 {
+        match self {
             Self::Final => outcome.validation_loss,
             Self::Best => outcome.validation_best,
-        };
-        loss.min(outcome.baseline_loss)
+        }
+    }
+
+    /// The loss, but no more than the baseline: so much too counts a run that diverged.
+    pub fn capped(self, outcome: &Outcome) -> f64 {
+        self.loss(outcome).min(outcome.baseline_loss)
     }
 }
 
