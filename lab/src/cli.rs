@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device};
 use candle_optim::{Error, Spec};
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::data::{Columns, Features, Points, TaskType};
 use super::minimize::Function;
@@ -27,6 +28,56 @@ pub struct Cli {
     /// Where results go, when the chapter is run.
     #[command(flatten)]
     pub output: OutputArgs,
+    /// The command that gives the same results.
+    #[arg(skip)]
+    pub text: String,
+}
+
+impl Cli {
+    /// Reads the command line.
+    ///
+    /// # Errors
+    /// What is not allowed, and `--help` and `--version`.
+    pub fn read() -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches()?;
+        let text = given(&Self::command(), &matches);
+        Ok(Self { text, ..Self::from_arg_matches(&matches)? })
+    }
+}
+
+/// The options that were given, but for those that say where results go and how they are shown.
+fn given(command: &clap::Command, matches: &ArgMatches) -> String {
+    const OTHERS: [&str; 8] = ["out", "quiet", "no_report", "overlay", "tensorboard", "json", "workers", "task"];
+    let mut words = vec!["candle-optim".to_owned()];
+    let (command, matches) = match matches.subcommand() {
+        Some((name, matches)) => {
+            words.push(name.into());
+            (command.find_subcommand(name).unwrap_or(command), matches)
+        }
+        None => (command, matches),
+    };
+    let is_given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine) && !OTHERS.contains(&id);
+    for arg in command.get_arguments().filter(|arg| is_given(arg.get_id().as_str())) {
+        let option = arg.get_long().map(|long| format!("--{long}"));
+        let occurrences = matches.get_raw_occurrences(arg.get_id().as_str());
+        if !arg.get_action().takes_values() {
+            words.extend(option);
+            continue;
+        }
+        for values in occurrences.into_iter().flatten() {
+            words.extend(option.clone());
+            // As many values as commas parted.
+            let values: Vec<String> = values.map(|value| value.to_string_lossy().into_owned()).collect();
+            words.push(quoted(&values.join(",")));
+        }
+    }
+    words.join(" ")
+}
+
+/// A word of the command line, in quotes where a shell would read more into it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=:,./".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// The commands.
@@ -43,6 +94,8 @@ pub enum Command {
     Run(RunArgs),
     /// End a comparison whose shares ran as tasks
     Merge(MergeArgs),
+    /// Draw the report of a finished run again
+    Report(ReportArgs),
     /// Measure how fast each optimizer steps on this machine
     Bench(BenchArgs),
     /// Print the CUDA kernel of an optimizer
@@ -57,6 +110,9 @@ pub struct OutputArgs {
     /// Folder for the results; made if it does not exist
     #[arg(long, value_name = "DIR", default_value = "outputs")]
     pub out: PathBuf,
+    /// Write no report.html, and no pictures but those of the losses
+    #[arg(long)]
+    pub no_report: bool,
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
@@ -136,6 +192,9 @@ pub struct TrainArgs {
     /// Columns of numbers to train on; repeatable. Without it, all but the target
     #[arg(long, value_name = "COLUMN[,COLUMN...]", requires = "data")]
     pub features: Vec<String>,
+    /// A losses.csv whose curves the report lays over these: of another run, or of another framework
+    #[arg(long, value_name = "FILE", conflicts_with = "no_report")]
+    pub overlay: Option<PathBuf>,
     /// Where results go.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -199,6 +258,20 @@ pub struct MinimizeArgs {
     /// Where results go.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Options of `report`.
+#[derive(Args, Clone, Debug)]
+pub struct ReportArgs {
+    /// The folder with the results
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// A losses.csv whose curves are laid over those of a training
+    #[arg(long, value_name = "FILE")]
+    pub overlay: Option<PathBuf>,
+    /// Print nothing but errors
+    #[arg(long)]
+    pub quiet: bool,
 }
 
 /// Options of `bench`.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Var};
 use candle_optim::Spec;
 use indicatif::ProgressBar;
@@ -11,15 +12,18 @@ use serde_json::{Map, Value, json};
 use super::bench::{self, Workload};
 use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, defaults, with_lr};
 use super::data::{Circles, Dataset, Division};
+use super::details::{self, DETAILS, Recorder, Recording};
 use super::folder::{Contents, csv_writer};
 use super::memory::Needs;
 use super::minimize::{self, minimize};
+use super::model::Network;
 use super::nn::Activation;
 use super::optimizer::{Stepper, Storage, parse, state_bytes};
-use super::output::{Output, Results};
+use super::output::{Drawing, Output, Results};
 use super::plot::{Figure, Picture};
+use super::report::{self, Overlay};
 use super::tables::progress_bar;
-use super::train::{self, Settings, train};
+use super::train::{self, Epoch, Observer, Settings, train};
 use super::twins::{registry, twin};
 use super::{list, parity, summary, sweep, tables, threads};
 
@@ -35,16 +39,21 @@ pub fn run(cli: Cli) -> Result<()> {
         None => {
             let output = cli.output;
             let minimization = Minimization::new(MinimizeArgs { output: output.clone(), ..defaults() })?;
-            let training = Training::new(TrainArgs { output: output.clone(), ..defaults() })?;
-            perform(&[&minimization, &training], &output)
+            let training = Training::new(TrainArgs { output: output.clone(), ..defaults() }, None)?;
+            perform(&[&minimization, &training], &output, &cli.text, None)
         }
         Some(Command::Train(args)) => {
             let output = args.output.clone();
-            perform(&[&Training::new(args)?], &output)
+            let overlay = args.overlay.as_deref().map(Overlay::open).transpose()?;
+            perform(&[&Training::new(args, overlay.as_ref())?], &output, &cli.text, overlay.as_ref())
         }
         Some(Command::Minimize(args)) => {
             let output = args.output.clone();
-            perform(&[&Minimization::new(args)?], &output)
+            perform(&[&Minimization::new(args)?], &output, &cli.text, None)
+        }
+        Some(Command::Report(args)) => {
+            let path = report::report(&args.folder, args.overlay.as_deref())?;
+            if args.quiet { Ok(()) } else { tables::print(format_args!("The report is in {}", path.display())) }
         }
         Some(Command::Sweep(args)) => sweep::sweep(&args),
         Some(Command::Run(args)) => sweep::run(&args),
@@ -134,7 +143,8 @@ struct Findings {
     report: String,
 }
 
-fn perform(experiments: &[&dyn Experiment], args: &OutputArgs) -> Result<()> {
+/// Runs experiments that `command` gives again, and draws them beside an overlay.
+fn perform(experiments: &[&dyn Experiment], args: &OutputArgs, command: &str, overlay: Option<&Overlay>) -> Result<()> {
     let names: Vec<&str> = experiments.iter().flat_map(|experiment| experiment.files()).copied().collect();
     let output = Output::open(&args.out, &names)?;
     experiments.iter().try_for_each(|experiment| experiment.needs().check())?;
@@ -142,13 +152,15 @@ fn perform(experiments: &[&dyn Experiment], args: &OutputArgs) -> Result<()> {
     let progress = progress_bar(PROGRESS, experiments.iter().map(|experiment| experiment.length()).sum(), args.quiet);
     let (mut results, mut reports) = (vec![], vec![]);
     for experiment in experiments {
-        let Findings { contents, section, summary, report } = experiment.run(&progress)?;
+        let Findings { contents, section, mut summary, report } = experiment.run(&progress)?;
+        summary.insert("command".into(), json!(command));
         let files = experiment.files().iter().copied().zip(contents).collect();
         results.push(Results { section, summary, files });
         reports.push(report);
     }
     progress.finish_and_clear();
-    output.write(&results)?;
+    let drawing = if args.no_report { Drawing::Skipped } else { Drawing::Page(overlay) };
+    output.write(&results, drawing)?;
 
     if !args.quiet {
         for report in reports {
@@ -203,10 +215,13 @@ struct Training {
 }
 
 impl Training {
-    fn new(args: TrainArgs) -> Result<Self> {
+    fn new(args: TrainArgs, overlay: Option<&Overlay>) -> Result<Self> {
         check_distinct(&args.optimizers)?;
         check_moves(&args.optimizers, &[("0.weight", &[1, 1]), ("0.bias", &[1])])?;
         check_rounding(&args)?;
+        if let Some(overlay) = overlay {
+            overlay.check(args.optimizers.iter().map(Spec::text), args.epochs)?;
+        }
         // A file is read as text first, and then as about as many bytes of numbers.
         let bytes = match &args.data {
             Some(path) => 2. * std::fs::metadata(path).map_or(0, |file| file.len()) as f64,
@@ -263,7 +278,8 @@ impl Training {
 
 impl Experiment for Training {
     fn files(&self) -> &'static [&'static str] {
-        &["losses.csv", "comparison.png", "comparison.svg"]
+        let all = &["losses.csv", "comparison.png", "comparison.svg", DETAILS];
+        if self.args.output.no_report { &all[..3] } else { all }
     }
 
     fn length(&self) -> u64 {
@@ -275,6 +291,10 @@ impl Experiment for Training {
         let hidden = format!("--hidden {}", train::joined(&settings.hidden, ","));
         let records = (specs.len() * settings.epochs) as f64 * size_of::<train::Epoch>() as f64;
         let sizes = self.sizes();
+        let recorded = match args.output.no_report {
+            true => 0.,
+            false => Recording::bytes_needed(&sizes, settings.epochs, specs.len()),
+        };
         let rows = [dataset.train.y.len(), dataset.test.y.len()];
         let all = specs.iter().map(|spec| (spec, train::Bytes::needed(&sizes, rows, spec, settings)));
         let Some((spec, bytes)) = all.max_by(|a, b| a.1.state.total_cmp(&b.1.state)) else { return Needs::default() };
@@ -284,14 +304,22 @@ impl Experiment for Training {
             .of(hidden, bytes.network)
             .of(format!("--optimizer '{}'", spec.text()), bytes.state)
             .of(format!("--epochs {}", settings.epochs), records)
+            .of("the report (--no-report leaves it out)", recorded)
     }
 
     fn run(&self, progress: &ProgressBar) -> Result<Findings> {
-        let mut runs = vec![];
+        let recording = match self.args.output.no_report {
+            true => None,
+            false => Some(Recording::new(&self.dataset, &self.settings, self.specs.len())?),
+        };
+        let (mut runs, mut recorded) = (vec![], vec![]);
         for spec in &self.specs {
             progress.set_message(spec.text().to_owned());
-            runs.push(train(&self.dataset, spec, &self.settings, || progress.inc(1))?);
+            let mut watcher = Watcher { progress, recorder: recording.as_ref().map(|all| all.recorder(spec.text())) };
+            runs.push(train(&self.dataset, spec, &self.settings, &mut watcher)?);
+            recorded.extend(watcher.recorder.map(Recorder::finish));
         }
+        let details = recording.map(|recording| details::write(&[recording.finish(recorded, &runs)?])).transpose()?;
         let mut pairs = parity::with_candle(&self.specs, &runs);
         if self.is_the_chapters() {
             pairs.extend(parity::with_torch(&self.specs, &runs, &self.settings)?);
@@ -307,7 +335,7 @@ impl Experiment for Training {
             report += &format!("\n\nLargest differences over all epochs:\n{}", tables::parity(&pairs));
         }
         let (png, svg) = (figure.png()?, figure.svg()?);
-        let summary = summary::training(&self.args, &self.dataset, &self.specs, &runs, &pairs);
+        let summary = summary::training(&self.title(), &self.args, &self.dataset, &self.specs, &runs, &pairs);
         let losses: Box<Contents> = Box::new(move |out| {
             let mut losses = csv_writer(out);
             losses.write_record(LOSSES)?;
@@ -319,11 +347,32 @@ impl Experiment for Training {
             Ok(losses.flush()?)
         });
         Ok(Findings {
-            contents: vec![losses, whole(png), whole(svg.into_bytes())],
+            contents: [losses, whole(png), whole(svg.into_bytes())].into_iter().chain(details.map(whole)).collect(),
             section: summary::TRAIN,
             summary,
             report: report + "\n",
         })
+    }
+}
+
+/// Counts the epochs of a training and records it.
+struct Watcher<'a> {
+    progress: &'a ProgressBar,
+    recorder: Option<Recorder<'a>>,
+}
+
+impl Observer for Watcher<'_> {
+    fn wants_gradients(&self) -> bool {
+        self.recorder.as_ref().is_some_and(Observer::wants_gradients)
+    }
+
+    fn started(&mut self, network: &Network) -> Result<()> {
+        self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.started(network))
+    }
+
+    fn epoch(&mut self, network: &Network, epoch: &Epoch, gradients: Option<&GradStore>) -> Result<()> {
+        self.progress.inc(1);
+        self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.epoch(network, epoch, gradients))
     }
 }
 

@@ -176,6 +176,16 @@ pub struct Staged {
 }
 
 impl Staged {
+    /// Where it will be.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where it is until then.
+    pub fn temporary(&self) -> &Path {
+        &self.file
+    }
+
     /// Gives it its name, unless that is taken. Says whether it was free.
     ///
     /// # Errors

@@ -5,14 +5,13 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use candle_optim_lab::{cli::Cli, run};
-use clap::Parser;
 
 // A training step allocates and frees every tensor anew; the system's allocator returns their pages each time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             complain(one_line(&error));

@@ -70,6 +70,43 @@ impl Network {
         Ok(Some((logits.as_detached_tensor(), loss, grads)))
     }
 
+    /// All weights in a row.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn weights(&self) -> Result<Vec<f64>> {
+        let all = self.vars.iter().map(|var| var.flatten_all()?.to_dtype(DType::F64)?.to_vec1());
+        Ok(all.collect::<Result<Vec<_>>>()?.concat())
+    }
+
+    /// Sets all weights, in the order of [`Network::weights`].
+    ///
+    /// # Errors
+    /// Too few numbers, or an error of Candle.
+    pub fn set_weights(&mut self, weights: &[f64]) -> Result<()> {
+        let mut from = 0;
+        for var in &self.vars {
+            let to = from + var.elem_count();
+            let Some(own) = weights.get(from..to) else { candle_core::bail!("{} weights are too few", weights.len()) };
+            var.set(&Tensor::from_slice(own, var.shape(), var.device())?.to_dtype(var.dtype())?)?;
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// The norm of the gradient of all weights.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn gradient_norm(&self, grads: &GradStore) -> Result<f64> {
+        let mut sum = 0.;
+        for grad in self.vars.iter().filter_map(|var| grads.get(var)) {
+            let grad = grad.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+            sum += grad.iter().map(|x| x * x).sum::<f64>();
+        }
+        Ok(sum.sqrt())
+    }
+
     /// Logits for evaluation, through which no gradient passes.
     pub fn evaluate(&self, x: &Tensor) -> Result<Tensor> {
         self.layers.evaluate(x)

@@ -3,17 +3,21 @@
 //! Files are written whole under temporary names, and get their own one after the other. The summary is first without the
 //! sections of the run, and with them at the end, so that a program that is killed at any moment leaves no summary that
 //! speaks of files of another run.
+//!
+//! The report and its pictures are made of all files of the folder. They are removed first and written last.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value, json};
 
 use super::folder::{Contents, Folder, Staged};
 use super::interruption::Interruption;
+use super::report::{self, Files, Overlay};
 use super::summary::Summary;
+use super::sweep;
 
 /// The summary's file.
 pub const SUMMARY: &str = "summary.json";
@@ -28,6 +32,14 @@ pub struct Results {
     pub files: Vec<(&'static str, Box<Contents<'static>>)>,
 }
 
+/// Whether and how the results are drawn.
+pub enum Drawing<'a> {
+    /// They are not.
+    Skipped,
+    /// On a page, beside the curves of another run, if there are any.
+    Page(Option<&'a Overlay>),
+}
+
 /// A folder for the results of runs, with a summary.
 pub struct Output {
     folder: Folder,
@@ -39,7 +51,7 @@ impl Output {
     /// # Errors
     /// See [`Folder::open`], and a summary that this program did not write.
     pub fn open(folder: &Path, names: &[&str]) -> Result<Self> {
-        let folder = Folder::open(folder, &[names, &[SUMMARY]].concat())?;
+        let folder = Folder::open(folder, &[names, &report::NAMES, &[SUMMARY]].concat())?;
         Summary::read(&folder.path().join(SUMMARY))?;
         Ok(Self { folder })
     }
@@ -48,7 +60,7 @@ impl Output {
     ///
     /// # Errors
     /// The system's. Earlier results are then unchanged, unless a file could not be renamed.
-    pub fn write(&self, results: &[Results]) -> Result<()> {
+    pub fn write(&self, results: &[Results], drawing: Drawing) -> Result<()> {
         let interruption = Interruption::deferred()?;
         let _lock = self.folder.lock(&interruption)?;
 
@@ -72,10 +84,21 @@ impl Output {
             summary.insert(run.section, &section)?;
         }
         staged.push(self.stage_summary(&summary)?);
+        let drawn = match drawing {
+            Drawing::Skipped => vec![],
+            Drawing::Page(overlay) => {
+                let path = |name: &str| {
+                    let own = self.folder.path().join(name);
+                    staged.iter().find(|file| file.path() == own).map_or(own, |file| file.temporary().into())
+                };
+                stage_drawings(&self.folder, &Files::new(&path), overlay)?
+            }
+        };
         if interruption.is_pending() {
             bail!("interrupted; earlier results are unchanged");
         }
 
+        report::remove(self.folder.path());
         match others {
             Some(others) => others.persist()?,
             None => match fs::remove_file(&path) {
@@ -85,11 +108,51 @@ impl Output {
                 _ => {}
             },
         }
-        staged.into_iter().try_for_each(Staged::persist)
+        staged.into_iter().chain(drawn).try_for_each(Staged::persist)
     }
 
     fn stage_summary(&self, summary: &Summary) -> Result<Staged> {
         let text = summary.text()?;
         Ok(self.folder.stage(SUMMARY, &|out| Ok(out.write_all(text.as_bytes())?))?.0)
     }
+}
+
+/// The drawings of some files, ready to get their names.
+///
+/// # Errors
+/// Files that the program did not write, or the system's.
+pub fn stage_drawings(folder: &Folder, files: &Files, overlay: Option<&Overlay>) -> Result<Vec<Staged>> {
+    let stage = |(name, bytes): (String, Vec<u8>)| Ok(folder.stage(&name, &|out| Ok(out.write_all(&bytes)?))?.0);
+    report::drawings(files, overlay)?.into_iter().map(stage).collect()
+}
+
+/// Draws the files of a folder again.
+///
+/// # Errors
+/// Files that are not those that the summary names, or drawings that cannot be written.
+pub fn redraw(folder: &Path, overlay: Option<&Overlay>) -> Result<()> {
+    let interruption = Interruption::deferred()?;
+    let folder = Folder::open(folder, &report::NAMES)?;
+    let _lock = folder.lock(&interruption)?;
+    let path = |name: &str| folder.path().join(name);
+    let files = Files::new(&path);
+    if sweep::is_comparison(&files)? {
+        let staged = stage_drawings(&folder, &files, overlay)?;
+        return staged.into_iter().try_for_each(Staged::persist);
+    }
+    let mut summary = Summary::read(&folder.path().join(SUMMARY))?;
+    let sections = summary.names();
+    summary.keep(|entry| entry.is_in(folder.path()));
+    let missing: Vec<String> = sections.into_iter().filter(|name| !summary.names().contains(name)).collect();
+    ensure!(
+        missing.is_empty(),
+        "the files of '{}' are not those that {SUMMARY} names; run that command again",
+        missing.join("' and '")
+    );
+    let staged = stage_drawings(&folder, &files, overlay)?;
+    if interruption.is_pending() {
+        bail!("interrupted; the earlier report is unchanged");
+    }
+    report::remove(folder.path());
+    staged.into_iter().try_for_each(Staged::persist)
 }

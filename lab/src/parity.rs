@@ -48,7 +48,7 @@ fn losses(run: &Run) -> Vec<[f64; 2]> {
 }
 
 /// Equal values differ by nothing, be they infinite or NaN; one of them alone is infinitely far from any number.
-fn difference(a: f64, b: f64) -> f64 {
+pub fn difference(a: f64, b: f64) -> f64 {
     if a == b || a.is_nan() && b.is_nan() {
         0.
     } else if a.is_finite() && b.is_finite() {

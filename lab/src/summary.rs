@@ -72,6 +72,11 @@ impl Summary {
         self.0.retain(|_, section| parse(section).is_some_and(whole));
     }
 
+    /// The names of the sections.
+    pub fn names(&self) -> Vec<String> {
+        self.0.keys().filter(|key| *key != VERSIONS).cloned().collect()
+    }
+
     /// Whether it has no section.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -125,6 +130,7 @@ fn settings(spec: &Spec) -> Map<String, Value> {
 
 /// What stands in the section of a training. JSON has no NaN or infinity: they are null.
 pub fn training(
+    title: &str,
     args: &TrainArgs,
     dataset: &Dataset,
     specs: &[Spec],
@@ -175,7 +181,7 @@ pub fn training(
             "stochastic_rounding": args.stochastic_rounding,
             "device": format!("{:?}", args.device).to_lowercase(),
         }),
-        [("optimizers", json!(optimizers)), ("parity", json!(parity))],
+        [("title", json!(title)), ("optimizers", json!(optimizers)), ("parity", json!(parity))],
     )
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::Module;
 use candle_optim::Spec;
@@ -128,29 +129,78 @@ pub fn joined(widths: &[usize], by: &str) -> String {
     widths.iter().map(usize::to_string).collect::<Vec<_>>().join(by)
 }
 
-/// Trains on `dataset` with the optimizer of `spec`, from the weights of the seed; calls `progress` after each epoch.
-pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, progress: impl Fn()) -> Result<Run> {
+/// Watches a training. What it does takes none of the training's time.
+pub trait Observer {
+    /// Whether it wants gradients.
+    fn wants_gradients(&self) -> bool {
+        false
+    }
+
+    /// The network has its initial weights.
+    ///
+    /// # Errors
+    /// The observer's; they end the training.
+    fn started(&mut self, _network: &Network) -> Result<()> {
+        Ok(())
+    }
+
+    /// An epoch is over. The network has the weights to evaluate with; `gradients` are those of the last step.
+    ///
+    /// # Errors
+    /// The observer's; they end the training.
+    fn epoch(&mut self, _network: &Network, _epoch: &Epoch, _gradients: Option<&GradStore>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Nobody watches.
+impl Observer for () {}
+
+impl<O: Observer> Observer for &mut O {
+    fn wants_gradients(&self) -> bool {
+        (**self).wants_gradients()
+    }
+
+    fn started(&mut self, network: &Network) -> Result<()> {
+        (**self).started(network)
+    }
+
+    fn epoch(&mut self, network: &Network, epoch: &Epoch, gradients: Option<&GradStore>) -> Result<()> {
+        (**self).epoch(network, epoch, gradients)
+    }
+}
+
+/// Trains on `dataset` with the optimizer of `spec`, from the weights of the seed.
+///
+/// # Errors
+/// An error of Candle, or of the observer.
+pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, mut observer: impl Observer) -> Result<Run> {
     let data = Data::new(dataset, &settings.hidden, settings.dtype, &settings.device)?;
     let mut learner = Learner::new(&data, settings)?;
+    learner.retains_gradients = observer.wants_gradients();
     let storage = Storage { stochastic_rounding: settings.stochastic_rounding, ..Storage::default() };
     let mut optimizer = Stepper::new(spec, learner.network.named_vars(), storage)?;
     let (built_in, note) = (twin(spec).is_some(), optimizer.note());
 
-    let start = Instant::now();
+    observer.started(&learner.network)?;
+    let mut time = Duration::ZERO;
     let mut epochs = Vec::with_capacity(settings.epochs);
     for _ in 0..settings.epochs {
+        let start = Instant::now();
         let training = learner.epoch(&mut optimizer, Accuracy::Measured)?;
         let _swapped = optimizer.eval()?;
         let test = learner.evaluate(&data.test, Accuracy::Measured)?;
-        epochs.push(Epoch {
+        time += start.elapsed() - std::mem::take(&mut learner.apart);
+        let epoch = Epoch {
             train_loss: training.loss,
             test_loss: test.loss,
             train_accuracy: training.accuracy,
             test_accuracy: test.accuracy,
-        });
-        progress();
+        };
+        epochs.push(epoch);
+        observer.epoch(&learner.network, &epoch, learner.gradients.take().as_ref())?;
     }
-    Ok(Run { optimizer: spec.text().into(), seed: settings.seed, epochs, time: start.elapsed(), built_in, note })
+    Ok(Run { optimizer: spec.text().into(), seed: settings.seed, epochs, time, built_in, note })
 }
 
 /// A data set as tensors, which any number of trainings may share.
@@ -179,6 +229,28 @@ impl Data {
     /// Rows to choose by: those for validation, and without any those for testing.
     pub fn to_choose_by(&self) -> &Batch {
         self.validation.as_ref().unwrap_or(&self.test)
+    }
+
+    /// How many weights a network for it has.
+    pub fn weights(&self) -> usize {
+        self.sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum()
+    }
+
+    /// A network for it with the weights of the seed.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn network(&self, settings: &Settings) -> Result<Network> {
+        let Settings { seed, activation, dtype, ref device, .. } = *settings;
+        Ok(Network::new(&self.sizes, activation, seed, dtype, device)?)
+    }
+
+    /// The loss of a network on some rows.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn loss(&self, network: &Network, rows: &Batch) -> Result<f64> {
+        Ok(scalar(&self.objective.loss(&network.evaluate(&rows.x)?, &rows.y)?)?)
     }
 
     /// The loss of the best constant prediction for some of its rows.
@@ -214,40 +286,63 @@ pub struct Learner<'a> {
     pub network: Network,
     batch_size: usize,
     shuffle: Generator,
+    /// Whether the gradients of the last step of an epoch are retained.
+    retains_gradients: bool,
+    gradients: Option<GradStore>,
+    /// Time that went into gradients which are only retained.
+    apart: Duration,
 }
 
 impl<'a> Learner<'a> {
     /// A network with the weights of the seed.
     pub fn new(data: &'a Data, settings: &Settings) -> Result<Self> {
-        let Settings { seed, activation, dtype, ref device, .. } = *settings;
-        let network = Network::new(&data.sizes, activation, seed, dtype, device)?;
-        let shuffle = Generator::manual_seed(seed.into());
-        Ok(Self { data, network, batch_size: settings.batch_size, shuffle })
+        let shuffle = Generator::manual_seed(settings.seed.into());
+        Ok(Self {
+            data,
+            network: data.network(settings)?,
+            batch_size: settings.batch_size,
+            shuffle,
+            retains_gradients: false,
+            gradients: None,
+            apart: Duration::ZERO,
+        })
     }
 
     /// Passes over the training rows once. The loss is that before each step; of batches, the mean weighted by rows.
     pub fn epoch(&mut self, optimizer: &mut Stepper, accuracy: Accuracy) -> Result<Measured> {
-        let Self { data: Data { objective, train, .. }, network, batch_size, shuffle } = self;
+        let Self { data: Data { objective, train, .. }, network, batch_size, shuffle, .. } = self;
         let (mut total, mut hits, mut evaluations) = (0., 0, 0);
         for batch in train.batches(*batch_size, shuffle)? {
+            // Two gradients of a large network at once might not fit into memory.
+            self.gradients = None;
             let loss_of = |logits: &Tensor| objective.loss(logits, &batch.y);
-            let mut record = |logits: &Tensor, loss: &Tensor| -> candle_core::Result<()> {
-                total += batch.rows() / train.rows() * scalar(loss)?;
-                if accuracy == Accuracy::Measured {
-                    hits += batch.labels.hits(*objective, logits)?;
-                }
-                Ok(())
-            };
             // Candle's graph costs a small network as much as a third of its sums.
-            let direct = if optimizer.takes_gradients() { network.gradients(&batch.x, loss_of)? } else { None };
-            if let Some((logits, loss, grads)) = direct {
-                record(&logits, &loss)?;
+            let takes_gradients = optimizer.takes_gradients();
+            let direct = if takes_gradients { network.gradients(&batch.x, loss_of)? } else { None };
+            let (logits, loss, grads) = match direct {
+                Some((logits, loss, grads)) => (logits, loss, Some(grads)),
+                None => {
+                    let logits = network.forward(&batch.x)?;
+                    let loss = loss_of(&logits)?;
+                    let grads = if takes_gradients { Some(loss.backward()?) } else { None };
+                    (logits, loss, grads)
+                }
+            };
+            total += batch.rows() as f64 / train.rows() as f64 * scalar(&loss)?;
+            if accuracy == Accuracy::Measured {
+                hits += batch.labels.hits(*objective, &logits)?;
+            }
+            if let Some(grads) = grads {
                 optimizer.step_down(&grads)?;
                 evaluations += 1;
+                self.gradients = self.retains_gradients.then_some(grads);
             } else {
-                let logits = network.forward(&batch.x)?;
-                let loss = loss_of(&logits)?;
-                record(&logits, &loss)?;
+                if self.retains_gradients {
+                    // The method computes its own. Behind the step, the graph would have other weights.
+                    let start = Instant::now();
+                    self.gradients = Some(loss.backward()?);
+                    self.apart += start.elapsed();
+                }
                 evaluations += optimizer.step(&loss, || loss_of(&network.forward(&batch.x)?))?;
             }
         }
@@ -336,8 +431,22 @@ impl Batch {
         Ok(Self { x, y: objective.targets(&rows.y, dtype, device)?, labels: Labels::new(&rows.y) })
     }
 
-    fn rows(&self) -> f64 {
-        self.x.dims()[0] as f64
+    /// How many.
+    pub fn rows(&self) -> usize {
+        self.x.dims()[0]
+    }
+
+    /// The first rows, so many or all.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn first(&self, rows: usize) -> Result<Self> {
+        let rows = rows.min(self.rows());
+        let labels = match &self.labels {
+            Labels::Classes(classes) => Labels::Classes(classes[..rows].into()),
+            Labels::Variance(variance) => Labels::Variance(*variance),
+        };
+        Ok(Self { x: self.x.narrow(0, 0, rows)?, y: self.y.narrow(0, 0, rows)?, labels })
     }
 
     /// The loss of the best constant prediction.
@@ -351,7 +460,7 @@ impl Batch {
         if size == 0 {
             return Ok(vec![self.clone()]);
         }
-        let order: Vec<u32> = shuffle.randperm(self.x.dims()[0]).into_iter().map(|row| row as u32).collect();
+        let order: Vec<u32> = shuffle.randperm(self.rows()).into_iter().map(|row| row as u32).collect();
         let cut = |rows: &[u32]| {
             let labels = match &self.labels {
                 Labels::Classes(classes) => Labels::Classes(rows.iter().map(|&row| classes[row as usize]).collect()),

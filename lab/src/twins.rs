@@ -23,6 +23,11 @@ hyper! { pub struct CandleAdamW for "candle-adamw", "Candle's own AdamW", "candl
     weight_decay: f64 [0.0..] = 0.01, "Decoupled weight decay λ.";
 } }
 
+/// Whether a spec names one of Candle's optimizers.
+pub fn is_built_in(spec: &str) -> bool {
+    registry().and_then(|registry| registry.parse(spec)).is_ok_and(|spec| twin(&spec).is_some())
+}
+
 /// One of Candle's optimizers.
 pub trait Twin: Algorithm {
     /// Candle's optimizer at work on `vars`.

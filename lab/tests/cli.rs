@@ -163,7 +163,7 @@ fn tables_hold_what_the_library_computes_to_the_bit() {
         device: Device::Cpu,
     };
     for optimizer in CHAPTER {
-        let run = train(&dataset, &parse(optimizer).unwrap().or_lr(0.01), &settings, || ()).unwrap();
+        let run = train(&dataset, &parse(optimizer).unwrap().or_lr(0.01), &settings, ()).unwrap();
         for (i, epoch) in run.epochs.iter().enumerate() {
             let row = rows.next().unwrap();
             assert_eq!((row["optimizer"].as_str(), row["seed"].as_str()), (optimizer, "3"));

@@ -88,7 +88,7 @@ fn losses_on_numbers_follow_pytorch() {
         worst = worst.max(difference);
 
         // R² is 1 - SSE/SST: with the mean of the rows as the prediction, it is 0.
-        let run = train(&dataset, &spec(optimizer), &settings(seed, dtype, 0), || ()).unwrap();
+        let run = train(&dataset, &spec(optimizer), &settings(seed, dtype, 0), ()).unwrap();
         let numbers = dataset.test.y.numbers();
         let mean = numbers.iter().sum::<f64>() / numbers.len() as f64;
         let total = numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>();
@@ -127,7 +127,7 @@ fn a_run_repeats_to_the_bit() {
     for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
         for batch_size in [0, 100] {
             let settings = Settings { dtype, epochs: 10, ..settings(7, "f32", batch_size) };
-            let run = || bits(&train(&dataset, &spec("adam"), &settings, || ()).unwrap());
+            let run = || bits(&train(&dataset, &spec("adam"), &settings, ()).unwrap());
             assert_eq!(run(), run(), "{dtype:?}, batches of {batch_size}");
         }
     }
@@ -164,7 +164,7 @@ fn settings(seed: u32, dtype: &str, batch_size: usize) -> Settings {
 /// Trains as long as the `expected` curves, train and test loss, and gives the largest difference from them.
 fn compare(dataset: &Dataset, optimizer: &str, settings: Settings, expected: Vec<Vec<f64>>) -> f64 {
     let settings = Settings { epochs: expected[0].len(), ..settings };
-    let run = train(dataset, &spec(optimizer), &settings, || ()).unwrap();
+    let run = train(dataset, &spec(optimizer), &settings, ()).unwrap();
     assert_eq!(run.epochs.len(), settings.epochs);
     let differences =
         |(i, epoch): (usize, &Epoch)| [epoch.train_loss - expected[0][i], epoch.test_loss - expected[1][i]];

@@ -2,23 +2,20 @@
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::paper::{Axis, DASHES, FONT, INK, PALETTE, Picture, fitted, mesh, power_of_ten, register_font, title_font};
+use super::legend::{Entry, LEGEND_ROW, Legend, Line, framed, legend_font, longest};
+use super::look::{DASHES, PALETTE, looks};
+use super::paper::{Axis, Drawn, FONT, INK, Picture, fitted, mesh, power_of_ten, register_font, title_font};
+use super::thin;
 use crate::train::{self, Run};
 
 /// Pixels of a picture whose legend has at most [`ROWS`] rows; one with more is higher.
 const SIZE: (u32, u32) = (1600, 760);
 const ROWS: usize = 2;
-/// Pixels of a row.
-const ROW: u32 = 34;
-/// A curve with more points than a panel has pixels is drawn as the least and the greatest of each of so many parts.
-const PARTS: usize = 800;
+/// A curve with more points than two for each pixel of a panel is thinned.
+const POINTS: usize = 1600;
 /// The most curves that have a look of their own. The legend names no more.
 const MOST_NAMED: usize = PALETTE.len() * (DASHES.len() + 1);
-/// Candle's own are dashed, so that they show on top of ours where the curves are the same.
-const BUILT_IN_DASH: [u32; 2] = [10, 7];
-const BUILT_IN: [RGBColor; 2] = [RGBColor(0x00, 0x00, 0x00), RGBColor(0x8c, 0x8c, 0x8c)];
 
 /// The curves of several runs.
 pub struct Figure {
@@ -116,23 +113,19 @@ impl Figure {
     /// The figure of `runs`, with this title.
     pub fn new(title: &str, runs: &[Run]) -> Self {
         register_font();
-        let dashes = [None].into_iter().chain(DASHES.map(Some));
-        let mut ours = dashes.flat_map(|dash| PALETTE.map(|color| (color, dash))).cycle();
-        let mut built_in = BUILT_IN.into_iter().map(|color| (color, Some(BUILT_IN_DASH))).cycle();
         let mut curves: Vec<Curve> = runs
             .iter()
-            .map(|run| {
-                let look = if run.built_in { built_in.next() } else { ours.next() };
-                let (color, dash) = look.unwrap_or((INK, None));
+            .zip(looks(runs.iter().map(|run| run.built_in)))
+            .map(|(run, look)| {
                 let label = match run.diverged_at() {
                     Some(epoch) => format!("{} (diverged at epoch {epoch})", run.optimizer),
                     None => run.optimizer.clone(),
                 };
-                let label = fitted(&label, &legend_font(1), SIZE.0 - 60 - SAMPLE - 36);
+                let label = fitted(&label, &legend_font(1), longest(SIZE.0));
                 let width = if run.built_in { 2 } else { 3 };
                 let panels = [|epoch: &train::Epoch| epoch.train_loss, |epoch: &train::Epoch| epoch.test_loss];
                 let panels = panels.map(|loss| thinned(&run.epochs, loss));
-                Curve { label, color, dash, built_in: run.built_in, width, panels }
+                Curve { label, color: look.color, dash: look.dash, built_in: run.built_in, width, panels }
             })
             .collect();
         let scale = Scale::new(&curves);
@@ -154,7 +147,7 @@ impl Figure {
         title: &str,
         column: usize,
         zoom: u32,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    ) -> Drawn<B> {
         let font = |size: u32| (FONT, size * zoom).into_font().color(&INK);
         let Self { scale, epochs, .. } = *self;
         // A single epoch stands in the middle.
@@ -182,126 +175,43 @@ impl Figure {
                     let style = if curve.built_in { style } else { curve.color.filled() };
                     let radius = if curve.built_in { 11 } else { curve.width + 2 };
                     chart.draw_series(part.first().map(|&point| Circle::new(point, radius * zoom, style)))?;
-                } else if let Some([dash, gap]) = curve.dash {
-                    chart.draw_series(DashedLineSeries::new(part, dash * zoom, gap * zoom, style))?;
-                } else if zoom == 1 {
-                    chart.draw_series(LineSeries::new(part, style))?;
                 } else {
-                    // The bitmap's joints shoot out at sharp turns, where SVG's are blunt: round ones instead.
-                    chart.draw_series(part.windows(2).map(|segment| PathElement::new(segment.to_vec(), style)))?;
-                    let joint = |&point: &(f64, f64)| Circle::new(point, curve.width * zoom / 2, curve.color.filled());
-                    chart.draw_series(part.iter().map(joint))?;
+                    curve.line().draw(&mut chart, part, zoom)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Entries by the row of the legend they stand in, as many in a row as fit.
-    fn legend_rows(&self, zoom: u32) -> Vec<Vec<Entry<'_>>> {
+    fn legend(&self) -> Legend {
         let named = self.curves.len() - self.unnamed;
-        let mut entries: Vec<Entry> =
-            self.curves[..named].iter().map(|curve| Entry { label: curve.label.clone(), curve: Some(curve) }).collect();
-        if self.unnamed > 0 {
-            entries.push(Entry { label: format!("and {} more", self.unnamed), curve: None });
-        }
-        let mut rows: Vec<Vec<Entry>> = vec![];
-        let mut used = u32::MAX / 2;
-        for entry in entries {
-            let width = entry.width(zoom);
-            if used + width > (SIZE.0 - 60) * zoom {
-                rows.push(vec![]);
-                used = 0;
-            }
-            used += width;
-            if let Some(row) = rows.last_mut() {
-                row.push(entry);
-            }
-        }
-        rows
-    }
-
-    fn draw_legend_row<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, Shift>,
-        entries: &[Entry],
-        y: i32,
-        width: i32,
-        zoom: u32,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        let z = zoom as i32;
-        let mut x = (width - entries.iter().map(|entry| entry.width(zoom) as i32).sum::<i32>()) / 2;
-        for entry in entries {
-            let end = x + SAMPLE as i32 * z;
-            if let Some(curve) = entry.curve {
-                let [dash, gap] = curve.dash.unwrap_or([SAMPLE, 0]);
-                for start in (x..end).step_by(((dash + gap) * zoom) as usize) {
-                    let stop = end.min(start + (dash * zoom) as i32);
-                    area.draw(&PathElement::new([(start, y), (stop, y)], curve.style(zoom)))?;
-                }
-            }
-            let font = legend_font(zoom).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
-            area.draw(&Text::new(entry.label.as_str(), (end + 10 * z, y), font))?;
-            x += entry.width(zoom) as i32;
-        }
-        Ok(())
+        let entry = |curve: &Curve| Entry { label: curve.label.clone(), line: Some(curve.line()) };
+        let more = (self.unnamed > 0).then(|| Entry { label: format!("and {} more", self.unnamed), line: None });
+        Legend::new(self.curves[..named].iter().map(entry).chain(more), SIZE.0)
     }
 }
 
 impl Picture for Figure {
     fn size(&self) -> (u32, u32) {
-        let more = self.legend_rows(1).len().saturating_sub(ROWS);
-        (SIZE.0, SIZE.1 + ROW * more as u32)
+        let more = self.legend().rows().saturating_sub(ROWS);
+        (SIZE.0, SIZE.1 + LEGEND_ROW * more as u32)
     }
 
-    fn draw<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, Shift>,
-        zoom: u32,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
-        let z = zoom as i32;
-        let size = self.size();
-        let (width, height) = (size.0 as i32 * z, size.1 as i32 * z);
-
-        let title = title_font(zoom).color(&INK).pos(Pos::new(HPos::Center, VPos::Top));
-        area.draw(&Text::new(self.title.as_str(), (width / 2, 18 * z), title))?;
-
-        let legend = self.legend_rows(zoom);
-        let row_height = ROW as i32 * z;
-        let legend_height = row_height * legend.len() as i32 + 12 * z;
-        let panels = area.clone().margin(58 * z, legend_height, 14 * z, 24 * z).split_evenly((1, 2));
-        for ((panel, title), column) in panels.iter().zip(["Train loss", "Test loss"]).zip([0, 1]) {
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, zoom: u32) -> Drawn<B> {
+        let legend = self.legend();
+        let inner = framed(area, &self.title, &legend, zoom)?;
+        for ((panel, title), column) in inner.split_evenly((1, 2)).iter().zip(["Train loss", "Test loss"]).zip([0, 1]) {
             self.draw_panel(panel, title, column, zoom)?;
-        }
-        for (row, entries) in legend.iter().enumerate() {
-            let y = height - legend_height + row_height * row as i32 + row_height / 2;
-            self.draw_legend_row(area, entries, y, width, zoom)?;
         }
         Ok(())
     }
 }
 
-/// A line of the legend and its label; what is no curve has no line.
-struct Entry<'a> {
-    label: String,
-    curve: Option<&'a Curve>,
-}
-
-impl Entry<'_> {
-    fn width(&self, zoom: u32) -> u32 {
-        let text = legend_font(zoom).box_size(&self.label).map_or(0, |(width, _)| width);
-        text + (SAMPLE + 36) * zoom
-    }
-}
-
-/// Pixels of the line beside a label of the legend.
-const SAMPLE: u32 = 44;
-
-fn legend_font(zoom: u32) -> FontDesc<'static> {
-    (FONT, 17 * zoom).into_font()
-}
-
 impl Curve {
+    fn line(&self) -> Line {
+        Line { color: self.color, dash: self.dash, width: self.width }
+    }
+
     fn style(&self, zoom: u32) -> ShapeStyle {
         self.color.stroke_width(self.width * zoom)
     }
@@ -315,26 +225,11 @@ fn are_alike(a: &Run, b: &Run, scale: Scale) -> bool {
     a.epochs.len() == b.epochs.len() && !a.epochs.iter().zip(&b.epochs).any(differ)
 }
 
-/// Epochs with their losses, up to the first that is not finite. Of many epochs, the first and the last, and of each part of
-/// the others those with the least and the greatest loss.
+/// Epochs with their losses, up to the first that is not finite. Of many epochs, some.
 fn thinned(epochs: &[train::Epoch], loss: impl Fn(&train::Epoch) -> f64) -> Vec<(f64, f64)> {
     let finite = epochs.iter().take_while(|epoch| loss(epoch).is_finite()).count();
-    let point = |i: usize| ((i + 1) as f64, loss(&epochs[i]));
-    if finite <= PARTS {
-        return (0..finite).map(point).collect();
-    }
-    let size = finite.div_ceil(PARTS);
-    let mut kept = vec![0];
-    for start in (0..finite).step_by(size) {
-        let by_loss = |a: &usize, b: &usize| loss(&epochs[*a]).total_cmp(&loss(&epochs[*b]));
-        let part = start..finite.min(start + size);
-        let (least, most) = (part.clone().min_by(by_loss), part.max_by(by_loss));
-        kept.extend(least.min(most));
-        kept.extend(least.max(most));
-    }
-    kept.push(finite - 1);
-    kept.dedup();
-    kept.into_iter().map(point).collect()
+    let points = thin::thinned(finite, POINTS, |i| loss(&epochs[i]));
+    points.into_iter().map(|i| ((i + 1) as f64, loss(&epochs[i]))).collect()
 }
 
 #[cfg(test)]
@@ -434,7 +329,7 @@ mod tests {
         losses[12344] = 0.77;
         let run = |losses: &[f64]| thinned(&run("", losses).epochs, |epoch| epoch.train_loss);
         let points = run(&losses);
-        assert!(points.len() <= 2 * PARTS + 2 && points.is_sorted_by(|a, b| a.0 < b.0));
+        assert!(points.len() <= POINTS + 2 && points.is_sorted_by(|a, b| a.0 < b.0));
         for i in [0, 7001, 7003, 12344] {
             assert!(points.contains(&((i + 1) as f64, losses[i])), "{i}");
         }
@@ -442,7 +337,7 @@ mod tests {
         assert_eq!(run(&losses).last(), Some(&(10000., losses[9999])));
         losses[0] = f64::NAN;
         assert!(run(&losses).is_empty());
-        assert_eq!(run(&losses[1..PARTS + 1]).len(), PARTS);
+        assert_eq!(run(&losses[1..POINTS + 1]).len(), POINTS);
     }
 
     #[test]
@@ -452,8 +347,8 @@ mod tests {
             Figure::new("", &runs)
         };
         assert_eq!(figure(1).size(), SIZE);
-        let (rows, size) = (figure(30).legend_rows(1).len(), figure(30).size());
-        assert!(rows > ROWS && size.1 == SIZE.1 + (rows - ROWS) as u32 * ROW);
+        let (rows, size) = (figure(30).legend().rows(), figure(30).size());
+        assert!(rows > ROWS && size.1 == SIZE.1 + (rows - ROWS) as u32 * LEGEND_ROW);
         assert_eq!(pixels(&figure(30)).0, [size.0, size.1]);
         let looks: std::collections::HashSet<_> = figure(MOST_NAMED)
             .curves
@@ -472,7 +367,7 @@ mod tests {
         for text in [&figure.title, &figure.curves[0].label] {
             assert!(text.ends_with('…') && text.len() > 100 && long.starts_with(text.trim_end_matches('…')), "{text}");
         }
-        assert!(figure.legend_rows(2)[0][0].width(2) <= 2 * SIZE.0);
+        assert!(figure.legend().rows() == 1);
         for text in ["a\u{1}b\u{1b}[31m<&\"'>\u{ffff}", "電\u{301}\u{202e}\u{200b}🔥\n\t", ""] {
             let figure = Figure::new(text, &[run(text, &[1., 0.5])]);
             assert!(!figure.svg().unwrap().contains(|c: char| c.is_control() && c != '\n'));

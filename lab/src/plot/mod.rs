@@ -3,10 +3,23 @@
 //! | module | what |
 //! |---|---|
 //! | `paper` | what all pictures share |
+//! | `look` | how an optimizer looks |
+//! | `scale` | how numbers lie on an axis |
+//! | `legend` | what stands around panels |
+//! | `thin` | fewer points of a long line |
 //! | `losses` | the chapter's figure |
+//! | `panels` | any other figure of the report |
 
+mod legend;
+mod look;
 mod losses;
+mod panels;
 mod paper;
+mod scale;
+pub mod thin;
 
+pub use look::{DASHES, Look, PALETTE, dash, looks};
 pub use losses::Figure;
-pub use paper::{Axis, DASHES, FONT, INK, PALETTE, Picture, fitted, mesh, register_font, ticks, title_font};
+pub use panels::Panels;
+pub use paper::{Axis, Drawn, FONT, INK, Picture, fitted, mesh, register_font, title_font};
+pub use scale::Scale;

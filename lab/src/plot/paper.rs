@@ -20,19 +20,8 @@ pub const FONT: &str = "sans-serif";
 pub const INK: RGBColor = RGBColor(0x26, 0x26, 0x26);
 /// Lines of a grid.
 pub const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
-/// Okabe and Ito, 2008, "Color universal design", without black and yellow, but with a purple and a brown.
-pub const PALETTE: [RGBColor; 8] = [
-    RGBColor(0x00, 0x72, 0xb2),
-    RGBColor(0xd5, 0x5e, 0x00),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0xe6, 0x9f, 0x00),
-    RGBColor(0x56, 0xb4, 0xe9),
-    RGBColor(0x6a, 0x3d, 0x9a),
-    RGBColor(0x7f, 0x4f, 0x24),
-];
-/// Pixels of a dash, and between two. A line has one of these when all colors are taken, and none before.
-pub const DASHES: [[u32; 2]; 3] = [[30, 7], [4, 6], [12, 14]];
+/// What drawing ends with.
+pub type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// A picture.
 pub trait Picture {
@@ -42,11 +31,7 @@ pub trait Picture {
     ///
     /// # Errors
     /// That of the backend.
-    fn draw<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, Shift>,
-        zoom: u32,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>>;
+    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, zoom: u32) -> Drawn<B>;
 
     /// As a PNG file.
     ///
@@ -62,6 +47,8 @@ pub trait Picture {
         let mut encoder = png::Encoder::new(&mut file, size.0, size.1);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
+        // A picture in half the time, and almost twice the bytes.
+        encoder.set_compression(png::Compression::Fast);
         encoder.write_header()?.write_image_data(&average(&pixels, width as usize, OVERSAMPLING as usize))?;
         Ok(file)
     }

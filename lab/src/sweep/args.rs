@@ -15,11 +15,14 @@ use crate::data::TaskType;
 use crate::nn::Activation;
 
 /// Where a comparison is written, and who does the work.
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Running {
     /// Folder for the results; made if it does not exist. One that was interrupted is completed
     #[arg(long, value_name = "DIR", default_value = "outputs/sweep")]
     pub out: PathBuf,
+    /// Write no report.html, and no pictures but comparison.png and .svg
+    #[arg(long)]
+    pub no_report: bool,
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
@@ -146,6 +149,9 @@ pub struct MergeArgs {
     /// The data file of the experiment, if it is not in the folder; repeatable
     #[arg(long, value_name = "FILE")]
     pub data: Vec<PathBuf>,
+    /// Write no report.html, and no pictures but comparison.png and .svg
+    #[arg(long)]
+    pub no_report: bool,
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,

@@ -3,7 +3,7 @@
 use super::experiment::Experiment;
 use super::problem::Problem;
 use super::space::number;
-use crate::cli;
+use crate::cli::{self, quoted};
 use crate::data::{Points, Shape};
 use crate::train::joined;
 
@@ -75,10 +75,4 @@ impl Problem {
         words.insert(1, "train".into());
         words.join(" ")
     }
-}
-
-/// A word of the command line, in quotes where a shell would read more into it.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=:,./".contains(c);
-    if word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

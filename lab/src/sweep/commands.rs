@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::args::{MergeArgs, RunArgs, Running, SweepArgs};
-use super::command::quoted;
 use super::experiment::Experiment;
 use super::files::{self, ALL, ANSWER, EXPERIMENT};
 use super::journal::{self, Header, Journals};
@@ -16,6 +15,7 @@ use super::runs::Phase;
 use super::task::Task;
 use super::work::Workers;
 use super::{Sweep, answer, sha256};
+use crate::cli::quoted;
 use crate::folder::Folder;
 use crate::interruption::Interruption;
 use crate::output::SUMMARY;
@@ -47,8 +47,13 @@ pub fn merge(args: MergeArgs) -> Result<()> {
     let file = args.folder.join(EXPERIMENT);
     ensure!(file.is_file(), "'{}' has no {EXPERIMENT}; allowed: the --out folder of a sweep", args.folder.display());
     let sweep = Sweep::new(Experiment::open(&file)?, &args.data, &args.folder)?;
-    let running =
-        Running { out: args.folder, quiet: args.quiet, json: args.json, dry_run: false, task: None, workers: None };
+    let running = Running {
+        out: args.folder,
+        quiet: args.quiet,
+        json: args.json,
+        no_report: args.no_report,
+        ..Running::default()
+    };
     perform(&sweep, &running, Work::Read)
 }
 
@@ -142,6 +147,9 @@ fn end(sweep: &Sweep, running: &Running, folder: &Folder, interruption: &Interru
     drop(lock);
     let (runs, times) = files::read(folder.path())?;
     let statistics = sweep.statistics(&runs);
+    if !running.no_report {
+        sweep.draw(folder, &statistics)?;
+    }
     if running.json {
         print(text(folder, SUMMARY)?.trim_end())?;
     } else if !running.quiet {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -16,10 +16,12 @@ use super::plan::Key;
 use super::runs::{Phase, Run, Runs};
 use super::statistics::{Statistics, statistics};
 use super::{Experiment, Sweep};
-use crate::folder::{Contents, Folder, csv_writer};
+use crate::details::{self, DETAILS};
+use crate::folder::{Contents, Folder, Staged, csv_writer};
 use crate::interruption::Interruption;
-use crate::output::SUMMARY;
+use crate::output::{self, SUMMARY};
 use crate::plot::Picture;
+use crate::report::{Files, REPORT};
 use crate::summary;
 
 /// The experiment, with all defaults.
@@ -29,6 +31,9 @@ pub const ANSWER: &str = "answer.txt";
 /// All files, in the order in which they get their names: the summary is the last.
 pub const ALL: [&str; 8] =
     [EXPERIMENT, "runs.csv", "losses.csv", "timings.csv", ANSWER, "comparison.png", "comparison.svg", SUMMARY];
+
+/// The key of a summary that no other command's has.
+pub const SUMMARY_KEY: &str = "experiment";
 
 const LOSSES: [&str; 9] =
     ["problem", "optimizer", "trial", "seed", "epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
@@ -47,15 +52,22 @@ pub fn read(folder: &Path) -> Result<(Runs, Times)> {
         File::open(&path).with_context(|| format!("cannot read '{}'", path.display()))
     };
     let runs = Runs::read(BufReader::new(open("runs.csv")?)).context("runs.csv")?;
+    Ok((runs, read_times(open("timings.csv")?).context("timings.csv")?))
+}
+
+/// The times of a `timings.csv`.
+///
+/// # Errors
+/// Another file.
+pub fn read_times(file: impl Read) -> Result<Times> {
     let mut times = Times::new();
-    for row in csv::Reader::from_reader(open("timings.csv")?).into_deserialize() {
-        let (problem, optimizer, phase, _, _, seconds, _): (String, String, Phase, usize, u32, f64, f64) =
-            row.context("timings.csv")?;
+    for row in csv::Reader::from_reader(file).into_deserialize() {
+        let (problem, optimizer, phase, _, _, seconds, _): (String, String, Phase, usize, u32, f64, f64) = row?;
         if phase == Phase::Confirm {
             times.entry((problem, optimizer)).or_default().push(seconds);
         }
     }
-    Ok((runs, times))
+    Ok(times)
 }
 
 impl Sweep {
@@ -180,5 +192,22 @@ impl Sweep {
             return Ok(());
         }
         staged?.into_iter().try_for_each(|(staged, _)| staged.persist())
+    }
+
+    /// Draws a folder that is complete, unless it has a report.
+    ///
+    /// # Errors
+    /// Files that have changed, or the system's.
+    pub fn draw(&self, folder: &Folder, statistics: &Statistics) -> Result<()> {
+        if !folder.path().join(DETAILS).is_file() {
+            let details = details::write(&self.recorded(statistics)?)?;
+            folder.stage(DETAILS, &|out| Ok(out.write_all(&details)?))?.0.persist()?;
+        }
+        if folder.path().join(REPORT).is_file() {
+            return Ok(());
+        }
+        let path = |name: &str| folder.path().join(name);
+        let staged = output::stage_drawings(folder, &Files::new(&path), None)?;
+        staged.into_iter().try_for_each(Staged::persist)
     }
 }

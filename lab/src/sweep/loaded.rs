@@ -197,24 +197,33 @@ impl Loaded {
             .of(format!("optimizer '{}'", spec.text()), workers as f64 * bytes.state))
     }
 
-    /// What a seed trains. Points are drawn and divided by the seed of the run, as `train --seed` does. Rows of a file have
-    /// the test rows of the experiment's seed, so that tuning never sees them.
+    /// The rows of a seed; none of a function. Points are drawn and divided by the seed of the run, as `train --seed` does. Rows
+    /// of a file have the test rows of the experiment's seed, so that tuning never sees them.
     ///
     /// # Errors
     /// Too few rows to divide, or numbers that overflow.
-    pub fn subject(&self, split: &Split, experiment_seed: u32, seed: u32) -> Result<Subject> {
+    pub fn dataset(&self, split: &Split, experiment_seed: u32, seed: u32) -> Result<Option<Dataset>> {
         let test_seed = if self.is_finite() { experiment_seed } else { seed };
         let division = Division { test: (split.test, test_seed), validation: Some((split.validation, seed)) };
-        let dataset = match &self.source {
-            Source::Points(points) => Dataset::drawn(points, &division, self.dtype)?,
-            Source::Rows(table) => Dataset::of(table, &division, self.dtype)?,
-            Source::Function(function) => {
-                let mut random = RandomState::new(seed);
-                let noise = self.problem.noise.unwrap_or_default();
-                let start = self.problem.start.iter().flatten().map(|x| x + noise * random.normal());
-                return Ok(Subject::Function(function, start.collect()));
-            }
-        };
+        match &self.source {
+            Source::Points(points) => Dataset::drawn(points, &division, self.dtype).map(Some),
+            Source::Rows(table) => Dataset::of(table, &division, self.dtype).map(Some),
+            Source::Function(_) => Ok(None),
+        }
+    }
+
+    /// What a seed trains: a network on its rows, or a function from a point.
+    ///
+    /// # Errors
+    /// See [`Loaded::dataset`].
+    pub fn subject(&self, split: &Split, experiment_seed: u32, seed: u32) -> Result<Subject> {
+        if let Source::Function(function) = &self.source {
+            let mut random = RandomState::new(seed);
+            let noise = self.problem.noise.unwrap_or_default();
+            let start = self.problem.start.iter().flatten().map(|x| x + noise * random.normal());
+            return Ok(Subject::Function(function, start.collect()));
+        }
+        let dataset = self.dataset(split, experiment_seed, seed)?.context("no rows")?;
         for (part, rows) in [("training", &dataset.train), ("validation", &dataset.validation), ("test", &dataset.test)]
         {
             let missing = (0..dataset.classes.len()).find(|class| !rows.y.classes().contains(class));

@@ -17,7 +17,10 @@
 //! | `files` | the files of a comparison that is complete |
 //! | `answer` | the result in words |
 //! | `command` | the command that trains what was found |
+//! | `rates` | what was tried at each learning rate |
 //! | `picture` | the result to look at |
+//! | `record` | trainings that are drawn |
+//! | `report` | the page |
 //! | `task` | a share of the work, of one machine of many |
 //! | `commands` | `sweep`, `run` and `merge` |
 
@@ -33,6 +36,9 @@ mod loaded;
 mod picture;
 mod plan;
 mod problem;
+mod rates;
+mod record;
+mod report;
 pub mod runs;
 pub mod seeds;
 mod space;
@@ -51,8 +57,10 @@ use crate::shown::shown;
 pub use args::{MergeArgs, RANGES, RunArgs, SweepArgs};
 pub use commands::{merge, run, sweep};
 use experiment::Experiment;
+pub use files::EXPERIMENT;
 use loaded::{Loaded, Subject};
 use plan::Plan;
+pub use report::{is_comparison, sections};
 use statistics::Statistics;
 
 /// A comparison, all of whose input is checked.

@@ -1,16 +1,17 @@
 //! The picture of a comparison. Left, how the score depends on the learning rate; right, what the confirmation measured.
 
-use std::collections::BTreeMap;
-
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::Sweep;
 use super::answer::{counted, network, settings};
+use super::rates::{Rate, baseline, rates};
 use super::runs::{Phase, Run, Runs};
-use super::statistics::{Statistics, quartiles};
-use crate::plot::{Axis, DASHES, FONT, INK, PALETTE, Picture, fitted, mesh, register_font, ticks, title_font};
+use super::statistics::Statistics;
+use crate::plot::{
+    Axis, DASHES, Drawn, FONT, INK, PALETTE, Picture, Scale, dash, fitted, mesh, register_font, title_font,
+};
 
 /// Pixels across.
 const WIDTH: u32 = 1600;
@@ -83,18 +84,6 @@ struct Optimizer {
     quartiles: Option<[f64; 3]>,
 }
 
-/// What was tried at a learning rate: the best of its settings.
-struct Rate {
-    lr: f64,
-    score: f64,
-    /// Quartiles of the losses of its seeds.
-    low: f64,
-    high: f64,
-    /// Whether a run diverged.
-    diverged: bool,
-    wins: bool,
-}
-
 impl Comparison {
     /// The picture of these runs.
     pub fn new(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> Self {
@@ -131,12 +120,6 @@ impl Comparison {
 impl Panels {
     fn new(sweep: &Sweep, at: usize, name: String, runs: &Runs, statistics: &Statistics) -> Self {
         let (label, found) = &statistics.problems.0[at];
-        // That of a wrapper's base counts as its own.
-        let is_rate = |key: &str| key.trim_start_matches("base_") == "lr";
-        let rate = |run: &Run| {
-            let mut pairs = runs.keys.iter().zip(&run.searched);
-            pairs.find_map(|(key, value)| value.as_ref().filter(|_| is_rate(key)))?.parse::<f64>().ok()
-        };
         let which = sweep.experiment.tuning.score;
         let of_problem: Vec<&Run> = runs.rows.iter().filter(|run| run.problem == *label).collect();
         let mut optimizers: Vec<Optimizer> = found
@@ -147,21 +130,7 @@ impl Panels {
             .map(|(look, (name, statistics))| {
                 let own = of_problem.iter().filter(|run| run.optimizer == *name);
                 let (tune, confirm): (Vec<&Run>, Vec<&Run>) = own.partition(|run| run.phase == Phase::Tune);
-                let mut trials = BTreeMap::<usize, Vec<&Run>>::new();
-                for run in tune {
-                    trials.entry(run.trial).or_default().push(run);
-                }
-                let tried = statistics.scores.0.iter().filter_map(|&(trial, score)| {
-                    let of_trial = trials.get(&trial)?;
-                    let losses: Vec<f64> = of_trial.iter().map(|run| which.capped(&run.outcome)).collect();
-                    let [low, _, high] = quartiles(&losses)?;
-                    let diverged = of_trial.iter().any(|run| run.outcome.diverged_at.is_some());
-                    let wins = statistics.winner == Some(trial);
-                    Some(Rate { lr: rate(of_trial.first()?)?, score, low, high, diverged, wins })
-                });
-                let mut rates: Vec<Rate> = tried.collect();
-                rates.sort_by(|a, b| a.lr.total_cmp(&b.lr).then(b.wins.cmp(&a.wins)).then(a.score.total_cmp(&b.score)));
-                rates.dedup_by(|other, best| other.lr == best.lr);
+                let rates = rates(&runs.keys, &tune, statistics, which);
                 let losses: Vec<f64> = confirm.iter().filter_map(|run| run.outcome.test_loss).collect();
                 let finite: Vec<f64> = losses.iter().copied().filter(|loss| loss.is_finite()).collect();
                 let won = statistics.winner.and_then(|trial| statistics.scores.get(&trial).copied());
@@ -181,10 +150,7 @@ impl Panels {
         optimizers.sort_by(|a, b| middle(a).total_cmp(&middle(b)));
         let left_out = optimizers.len().saturating_sub(MOST_ROWS);
         optimizers.truncate(MOST_ROWS);
-        // As the scores are means over these runs, a setting that always fails stands on it.
-        let tuned = of_problem.iter().filter(|run| run.phase == Phase::Tune);
-        let (n, sum) = tuned.fold((0u32, 0.), |(n, sum), run| (n + 1, sum + run.outcome.baseline_loss));
-        let baseline = sum / f64::from(n.max(1));
+        let baseline = baseline(&of_problem);
         let is_function = sweep.problems[at].rows().is_none();
         Self { name, is_function, optimizers, left_out, baseline }
     }
@@ -200,78 +166,6 @@ impl Panels {
         ROW.max(self.optimizers.len() as u32 * LINE + AROUND)
     }
 }
-
-/// How numbers lie on an axis.
-struct Scale {
-    /// By equal ratios.
-    log: bool,
-    /// Whether zero stands at the lower end of equal ratios.
-    zero: bool,
-    from: f64,
-    to: f64,
-}
-
-impl Scale {
-    /// A scale for `numbers` that are finite: of equal ratios if they span more than a decade.
-    fn new(numbers: impl Iterator<Item = f64> + Clone, always_log: bool) -> Self {
-        let (least, most) = numbers.clone().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-        if least > most {
-            return Self { log: false, zero: false, from: 0., to: 1. };
-        }
-        let positive = numbers.filter(|&x| x >= f64::MIN_POSITIVE).fold(f64::INFINITY, f64::min);
-        if least >= 0. && positive < most && (always_log || most / positive > 10. || most / least > 10.) {
-            let zero = least < positive;
-            let (from, to) = (positive.log10() - f64::from(zero), most.log10());
-            let margin = 0.04 * (to - from);
-            return Self { log: true, zero, from: from - margin, to: to + margin };
-        }
-        let log = always_log && least > 0.;
-        let (from, to) = if log { (least.log10(), most.log10()) } else { (least, most) };
-        // A range that has room for ticks, even of one number, or of numbers that are all but zero.
-        let least = if log { 0.5 } else { (1e-3 * from.abs().max(to.abs())).max(1e-300) };
-        let margin = (0.04 * (to - from)).max(least);
-        Self { log, zero: false, from: from - margin, to: to + margin }
-    }
-
-    /// Where a number lies.
-    fn at(&self, x: f64) -> f64 {
-        if self.log { x.log10().clamp(self.from, self.to) } else { x.clamp(self.from, self.to) }
-    }
-
-    fn axis(&self) -> Axis {
-        if !self.log {
-            return Axis::new(self.from, self.to, 0.);
-        }
-        // Nothing lies between zero and the lowest other number, a decade above.
-        let from = if self.zero { self.from + 1. } else { self.from };
-        // Decades if there are two or more, else what is round within them.
-        let mut all = if self.to - from < 2. {
-            let decades = from.floor() as i32..=self.to.ceil() as i32;
-            let round = decades.flat_map(|power| [1., 2., 5.].map(|n| f64::from(power) + f64::log10(n)));
-            round.filter(|x| (from..self.to).contains(x)).collect()
-        } else {
-            ticks(from, self.to, 1.)
-        };
-        if self.zero {
-            all.insert(0, self.from);
-        }
-        Axis::with_ticks(self.from, self.to, all)
-    }
-
-    fn label(&self, at: f64) -> String {
-        let x = if self.log { 10f64.powf(at) } else { at };
-        if x.abs() < 1e-300 || self.zero && at <= self.from {
-            return "0".into();
-        }
-        // The digits that tell a tick from the next, which is a tenth of the range away or more.
-        let digits =
-            if self.log { 1. } else { x.abs().log10().floor() - ((self.to - self.from) / 10.).log10().floor() };
-        let text: f64 = format!("{x:.0$e}", digits.clamp(0., 15.) as usize).parse().unwrap_or(x);
-        if (1e-4..1e5).contains(&text.abs()) { format!("{text}") } else { format!("{text:e}") }
-    }
-}
-
-type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 impl Picture for Comparison {
     fn size(&self) -> (u32, u32) {
@@ -312,7 +206,7 @@ impl Panels {
         let without = self.optimizers.iter().any(|optimizer| optimizer.rates.is_empty());
         let left = [
             (any(|rate| rate.wins), "circle: the best"),
-            (any(|rate| rate.diverged), "×: some runs diverged"),
+            (any(|rate| rate.diverged > 0.), "×: some runs diverged"),
             (without, "line without points: no learning rate searched"),
             (self.optimizers.len() > MOST_BANDS, "strong: the 8 lowest test losses"),
         ];
@@ -389,7 +283,7 @@ impl Panels {
             }
             for rate in &optimizer.rates {
                 let point = (x.at(rate.lr), y.at(rate.score));
-                if rate.diverged {
+                if rate.diverged > 0. {
                     chart.draw_series([Cross::new(point, 6 * zoom, color.stroke_width(2 * zoom))])?;
                 } else {
                     let marker = Polygon::new(marker(optimizer.look, (0, 0), zoom), color);
@@ -486,15 +380,10 @@ fn marker(look: usize, (x, y): (i32, i32), zoom: u32) -> Vec<(i32, i32)> {
     shape.map(|(right, down)| (x + right * zoom as i32, y + down * zoom as i32)).collect()
 }
 
-/// The dash of an optimizer by its number: none until all colors are taken.
-fn dash(look: usize) -> Option<[u32; 2]> {
-    let round = look / PALETTE.len() % (DASHES.len() + 1);
-    (round > 0).then(|| DASHES[round - 1])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sweep::statistics::quartiles;
 
     fn optimizer(name: &str, look: usize, scores: &[f64], losses: &[f64]) -> Optimizer {
         let rate = |(i, &score): (usize, &f64)| Rate {
@@ -502,7 +391,8 @@ mod tests {
             score,
             low: score * 0.9,
             high: score * 1.1,
-            diverged: i == 1,
+            diverged: f64::from(u8::from(i == 1)),
+            failed: 0.,
             wins: i == 0,
         };
         let finite: Vec<f64> = losses.iter().copied().filter(|loss| loss.is_finite()).collect();
@@ -555,29 +445,6 @@ mod tests {
         let hostile = "<script>\"&'\u{202e}".to_owned() + &"x".repeat(10_000);
         let file = picture(vec![optimizer(&hostile, 0, &[0.5], &[0.5])], 0.69).svg().unwrap();
         assert!(!file.contains("<script>") && file.contains("&lt;script&gt;") && file.len() < 20_000);
-    }
-
-    #[test]
-    fn axes_of_more_than_a_decade_are_logarithmic() {
-        let scale = |numbers: &[f64]| Scale::new(numbers.iter().copied(), false);
-        assert!(!scale(&[0.2, 0.7]).log && !scale(&[-1., 100.]).log && !scale(&[0.5]).log && !scale(&[]).log);
-        let wide = scale(&[0.001, 0.7]);
-        assert!(wide.log && wide.from < -3. && wide.to > 0.7f64.log10());
-        // Zero stands at the end, a decade below all others.
-        let with_zero = scale(&[0., 1e-3, 1.]);
-        assert!(with_zero.log && with_zero.at(0.) == with_zero.from && with_zero.from < -4.);
-        assert_eq!([-2., 0., 5., -7.].map(|at| wide.label(at)), ["0.01", "1", "1e5", "1e-7"]);
-        assert_eq!([with_zero.from, -3.].map(|at| with_zero.label(at)), ["0", "0.001"]);
-    }
-
-    #[test]
-    fn ticks_of_a_narrow_axis_differ() {
-        for (from, to) in [(0.6921, 0.6929), (1., 1.0001), (-0.5, -0.49), (123.4, 123.5), (0., 7.), (0.2, 0.7)] {
-            let scale = Scale::new([from, to].into_iter(), false);
-            let labels: Vec<String> = ticks(scale.from, scale.to, 0.).iter().map(|at| scale.label(*at)).collect();
-            let distinct: std::collections::HashSet<&String> = labels.iter().collect();
-            assert!(labels.len() >= 3 && distinct.len() == labels.len(), "{labels:?}");
-        }
     }
 
     #[test]

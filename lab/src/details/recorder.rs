@@ -1,0 +1,178 @@
+//! What is recorded of a training.
+
+use anyhow::Result;
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+
+use super::surface::Slice;
+use super::{Norm, Optimizer, Problem, View, spread};
+use crate::data::Dataset;
+use crate::model::Network;
+use crate::train::{Data, Epoch, Observer, Run, Settings};
+
+/// The most epochs that predictions are recorded of.
+const FRAMES: usize = 16;
+/// The most epochs that are points of a path.
+const PATH: usize = 50;
+/// The most epochs that norms are recorded of.
+const NORMS: usize = 1000;
+/// The most cells along each axis of the plane of inputs.
+const CELLS: usize = 48;
+/// Predictions in all, so that a page of them can be sent.
+const PREDICTIONS: usize = 240_000;
+/// Bytes of weights that paths may take.
+const WEIGHTS: usize = 1 << 26;
+
+/// What is recorded of each optimizer on a problem.
+pub struct Recording {
+    data: Data,
+    settings: Settings,
+    view: Option<(View, Tensor)>,
+    frames: Vec<usize>,
+    norm_epochs: Vec<usize>,
+    path_epochs: Vec<usize>,
+}
+
+impl Recording {
+    /// What is recorded of so many optimizers in all.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn new(dataset: &Dataset, settings: &Settings, optimizers: usize) -> Result<Self> {
+        let data = Data::new(dataset, &settings.hidden, settings.dtype, &settings.device)?;
+        let optimizers = optimizers.max(1);
+        let mut frames = spread(settings.epochs, FRAMES);
+        let cells = |frames: usize| ((PREDICTIONS / (optimizers * frames)) as f64).sqrt() as usize;
+        // Of many optimizers fewer epochs, so that the plane has enough cells.
+        while cells(frames.len()) < CELLS / 2 && frames.len() > 2 {
+            frames = spread(settings.epochs, frames.len() - 1);
+        }
+        let view = match cells(frames.len()).min(CELLS) {
+            0..=7 => None,
+            cells => View::new(dataset, cells, settings.dtype, &settings.device)?,
+        };
+        let bytes = optimizers * data.weights() * size_of::<f32>();
+        let path_epochs = match (WEIGHTS / bytes.max(1)).min(PATH) {
+            0..=2 => vec![],
+            points => spread(settings.epochs, points),
+        };
+        let stride = settings.epochs.div_ceil(NORMS).max(1);
+        let norm_epochs = (1..=settings.epochs).filter(|epoch| (epoch - 1) % stride == 0 || *epoch == settings.epochs);
+        Ok(Self { data, view, frames, norm_epochs: norm_epochs.collect(), path_epochs, settings: settings.clone() })
+    }
+
+    /// Bytes that it takes beside the training.
+    pub fn bytes_needed(sizes: &[usize], epochs: usize, optimizers: usize) -> f64 {
+        let weights: usize = sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum();
+        let paths = (optimizers * weights * 4 * PATH.min(epochs + 1)).min(WEIGHTS);
+        // Initial and previous weights, the gradient, and those that are compared.
+        (paths + PREDICTIONS + 4 * 8 * weights + optimizers * 32 * NORMS.min(epochs)) as f64
+    }
+
+    /// Watches the training of an optimizer.
+    pub fn recorder(&self, name: &str) -> Recorder<'_> {
+        let optimizer = Optimizer { name: name.into(), ..Optimizer::default() };
+        Recorder { recording: self, epoch: 0, start: vec![], previous: vec![], path: vec![], optimizer }
+    }
+
+    /// What was recorded of these runs.
+    ///
+    /// # Errors
+    /// An error of Candle.
+    pub fn finish(self, recorded: Vec<Recorded>, runs: &[Run]) -> Result<Problem> {
+        // A path that ends higher than it starts would take the others' room.
+        let falls = |run: &Run| {
+            let losses = run.epochs.first().zip(run.epochs.last());
+            run.diverged_at().is_none() && losses.is_some_and(|(first, last)| last.train_loss <= first.train_loss)
+        };
+        let drawn: Vec<usize> =
+            (0..recorded.len()).filter(|&i| falls(&runs[i]) && !recorded[i].path.is_empty()).collect();
+        let paths: Vec<&[Vec<f32>]> = drawn.iter().map(|&i| recorded[i].path.as_slice()).collect();
+        let slice = Slice::new(&self.data, &self.settings, &paths)?;
+        let mut optimizers: Vec<Optimizer> = recorded.into_iter().map(|recorded| recorded.optimizer).collect();
+        let surface = slice.map(|slice| {
+            for (i, (path, share)) in drawn.into_iter().zip(slice.paths) {
+                (optimizers[i].path, optimizers[i].in_plane) = (path, Some(share));
+            }
+            slice.surface
+        });
+        Ok(Problem {
+            frames: if self.view.is_some() { self.frames } else { vec![] },
+            view: self.view.map(|(view, _)| view),
+            norm_epochs: self.norm_epochs,
+            path_epochs: if surface.is_some() { self.path_epochs } else { vec![] },
+            surface,
+            optimizers,
+        })
+    }
+}
+
+/// Records the training of an optimizer.
+pub struct Recorder<'a> {
+    recording: &'a Recording,
+    epoch: usize,
+    start: Vec<f64>,
+    previous: Vec<f64>,
+    path: Vec<Vec<f32>>,
+    optimizer: Optimizer,
+}
+
+/// What was recorded of an optimizer.
+pub struct Recorded {
+    path: Vec<Vec<f32>>,
+    optimizer: Optimizer,
+}
+
+impl Recorder<'_> {
+    /// What was recorded.
+    pub fn finish(self) -> Recorded {
+        Recorded { path: self.path, optimizer: self.optimizer }
+    }
+
+    /// Records the predictions and the weights of an epoch, if it is one of those.
+    fn state(&mut self, network: &Network, weights: &[f64]) -> Result<()> {
+        let Recording { view, frames, path_epochs, .. } = self.recording;
+        if let (Some((view, inputs)), Ok(_)) = (view, frames.binary_search(&self.epoch)) {
+            self.optimizer.predictions.extend(view.predictions(network, inputs)?);
+        }
+        if path_epochs.binary_search(&self.epoch).is_ok() {
+            self.path.push(weights.iter().map(|x| *x as f32).collect());
+        }
+        Ok(())
+    }
+}
+
+impl Observer for Recorder<'_> {
+    fn wants_gradients(&self) -> bool {
+        true
+    }
+
+    fn started(&mut self, network: &Network) -> Result<()> {
+        self.start = network.weights()?;
+        self.previous = self.start.clone();
+        self.state(network, &self.previous.clone())
+    }
+
+    fn epoch(&mut self, network: &Network, _: &Epoch, gradients: Option<&GradStore>) -> Result<()> {
+        self.epoch += 1;
+        let weights = network.weights()?;
+        if self.recording.norm_epochs.binary_search(&self.epoch).is_ok() {
+            let differences = |other: &[f64]| norm(weights.iter().zip(other).map(|(a, b)| a - b));
+            for (of, values) in Norm::ALL.into_iter().zip(&mut self.optimizer.norms) {
+                values.push(match of {
+                    Norm::Gradient => gradients.map_or(Ok(f64::NAN), |grads| network.gradient_norm(grads))?,
+                    Norm::Update => differences(&self.previous),
+                    Norm::Weights => norm(self.previous.iter().copied()),
+                    Norm::Distance => differences(&self.start),
+                });
+            }
+        }
+        self.state(network, &weights)?;
+        self.previous = weights;
+        Ok(())
+    }
+}
+
+fn norm(numbers: impl Iterator<Item = f64>) -> f64 {
+    numbers.map(|x| x * x).sum::<f64>().sqrt()
+}

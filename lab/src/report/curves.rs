@@ -1,0 +1,124 @@
+//! Losses and accuracies by epoch.
+
+use std::io::Read;
+
+use anyhow::{Context, Result, ensure};
+
+use super::figure::{Axis, Figure, Mark, Optimizer, Panel, Series, Shape};
+use crate::data::TaskType;
+use crate::plot::thin::thinned;
+use crate::train::Epoch;
+
+/// What is known of an epoch, in the order of the columns of `losses.csv`.
+pub const COLUMNS: [&str; 4] = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"];
+/// A line with more points is thinned.
+pub const POINTS: usize = 400;
+
+/// One training.
+#[derive(Clone, Debug, Default)]
+pub struct Curve {
+    /// The optimizer's spec or label.
+    pub optimizer: String,
+    /// All epochs, from the first.
+    pub epochs: Vec<Epoch>,
+}
+
+/// The trainings of a `losses.csv`, which follow each other.
+///
+/// # Errors
+/// Other columns, epochs that do not follow each other, or a cell that is no number; the message names the line.
+pub fn read(file: impl Read) -> Result<Vec<Curve>> {
+    let mut reader = csv::Reader::from_reader(file);
+    let header = reader.headers()?.clone();
+    let column = |name: &str| {
+        let at = header.iter().position(|column| column == name);
+        at.with_context(|| format!("it has no column '{name}'; allowed: the losses.csv of a training"))
+    };
+    let (optimizer, epoch) = (column("optimizer")?, column("epoch")?);
+    let numbers = COLUMNS.map(column);
+    let numbers: Vec<usize> = numbers.into_iter().collect::<Result<_>>()?;
+    let mut curves: Vec<Curve> = vec![];
+    let mut row = csv::StringRecord::new();
+    while reader.read_record(&mut row)? {
+        let line = row.position().map_or(0, csv::Position::line);
+        let number = |at: usize| {
+            let text = row.get(at).unwrap_or_default();
+            let number = if text.is_empty() { Ok(None) } else { text.parse().map(Some) };
+            let said =
+                || format!("line {line}, column '{}': '{}' is no number", &header[at], crate::shown::shown(text));
+            number.with_context(said)
+        };
+        let name = row.get(optimizer).unwrap_or_default();
+        let at = number(epoch)?.unwrap_or(f64::NAN);
+        if at == 1. {
+            curves.push(Curve { optimizer: name.into(), epochs: vec![] });
+        }
+        let last = curves.last_mut().filter(|last| last.optimizer == name && at == last.epochs.len() as f64 + 1.);
+        let curve =
+            last.with_context(|| format!("line {line}: epoch {at} follows no epoch before it; allowed: from 1 on"))?;
+        let [train_loss, test_loss, train_accuracy, test_accuracy] = [0, 1, 2, 3].map(|i| number(numbers[i]));
+        let loss = |number: Result<Option<f64>>| number.map(|number| number.unwrap_or(f64::NAN));
+        curve.epochs.push(Epoch {
+            train_loss: loss(train_loss)?,
+            test_loss: loss(test_loss)?,
+            train_accuracy: train_accuracy?,
+            test_accuracy: test_accuracy?,
+        });
+    }
+    ensure!(!curves.is_empty(), "it has no epochs");
+    Ok(curves)
+}
+
+/// One of [`COLUMNS`] of an epoch; NaN where there is none.
+pub fn value(epoch: &Epoch, column: usize) -> f64 {
+    let Epoch { train_loss, test_loss, train_accuracy, test_accuracy } = *epoch;
+    let or_nan = |share: Option<f64>| share.unwrap_or(f64::NAN);
+    [train_loss, test_loss, or_nan(train_accuracy), or_nan(test_accuracy)][column]
+}
+
+/// The figure of the four columns, each by `series`.
+pub fn figure(task: TaskType, optimizers: &[Optimizer], note: String, series: impl Fn(usize) -> Vec<Series>) -> Figure {
+    let accuracy = match task {
+        TaskType::Classification => "Accuracy",
+        TaskType::Regression => "R²",
+    };
+    let of = |rows: &str| format!("{rows} {}", if task == TaskType::Classification { "accuracy" } else { accuracy });
+    let titles = ["Training loss".into(), "Test loss".into(), of("Training"), of("Test")];
+    let panel = |(column, title): (usize, String)| {
+        let (x, y) = (Axis::linear("Epoch"), Axis::linear(if column < 2 { "Loss" } else { accuracy }));
+        Panel { title, x, y, series: series(column), ..Panel::default() }.described(optimizers)
+    };
+    let panels: Vec<Panel> = titles.into_iter().enumerate().map(panel).collect();
+    // No accuracy, of a function, is no panel.
+    let panels =
+        panels.into_iter().filter(|panel| panel.series.iter().any(|series| has_numbers(&series.points))).collect();
+    Figure {
+        id: "curves".into(),
+        title: "Learning curves".into(),
+        note,
+        panels,
+        picture: Some(super::COMPARISON.into()),
+        ..Figure::default()
+    }
+}
+
+fn has_numbers(points: &[[f64; 2]]) -> bool {
+    points.iter().any(|[_, y]| y.is_finite())
+}
+
+/// A column of a training, with a mark where it diverged.
+pub fn series(optimizer: usize, curve: &Curve, column: usize, points: usize) -> Series {
+    let values = || curve.epochs.iter().map(|epoch| value(epoch, column));
+    let finite = values().take_while(|x| x.is_finite()).count();
+    let point = |i: usize| [(i + 1) as f64, value(&curve.epochs[i], column)];
+    let mark = |at: usize| Mark { at: point(at), text: format!("diverged at epoch {}", finite + 1), cross: true };
+    let diverged = column < 2 && finite < curve.epochs.len();
+    let marks = finite.checked_sub(1).filter(|_| diverged).map(mark).into_iter().collect();
+    let points = thinned(finite, points, |i| point(i)[1]).into_iter().map(point).collect();
+    Series { optimizer, points, marks, ..Series::default() }
+}
+
+/// The same of another run, beside ours.
+pub fn overlaid(series: Series) -> Series {
+    Series { name: "overlay".into(), shape: Shape::Thin, marks: vec![], ..series }
+}

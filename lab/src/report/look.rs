@@ -1,0 +1,66 @@
+//! The names and looks of optimizers on the page.
+
+use std::collections::HashMap;
+
+use plotters::style::RGBColor;
+use serde::{Serialize, Serializer};
+
+use super::figure::Optimizer;
+use crate::plot::Look;
+use crate::shown::shown;
+
+/// Markers in the words of ECharts, in the order of those on paper.
+const SYMBOLS: [&str; 8] = [
+    "circle",
+    "rect",
+    "triangle",
+    "diamond",
+    "path://M0,0L10,0L5,9Z",
+    "path://M9,0L9,10L0,5Z",
+    "path://M0,0L9,5L0,10Z",
+    "path://M0,0L10,0L6,5L10,10L0,10L4,5Z",
+];
+
+/// A color as CSS writes it.
+pub fn css(RGBColor(r, g, b): RGBColor) -> String {
+    format!("#{r:02x}{g:02x}{b:02x}")
+}
+
+/// A look as the page reads it.
+pub fn serialize<S: Serializer>(look: &Look, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct OnPage {
+        light: String,
+        dark: String,
+        dash: Option<[u32; 2]>,
+        symbol: &'static str,
+    }
+    let symbol = SYMBOLS[look.marker % SYMBOLS.len()];
+    OnPage { light: css(look.color), dark: css(look.on_dark), dash: look.dash, symbol }.serialize(serializer)
+}
+
+/// Optimizers of these names and looks. Names that are too long are cut, and those that are then alike get a number.
+pub fn optimizers<'a>(names: impl IntoIterator<Item = &'a str>, looks: &[Look]) -> Vec<Optimizer> {
+    let mut seen = HashMap::<String, usize>::new();
+    let name = |name: &str| {
+        let short = shown(name);
+        let count = seen.entry(short.clone()).and_modify(|count| *count += 1).or_insert(1);
+        if *count == 1 { short } else { format!("{short} ({count})") }
+    };
+    let optimizer = |(name, look): (String, &Look)| Optimizer { name, look: *look };
+    names.into_iter().map(name).zip(looks).map(optimizer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plot::looks;
+
+    #[test]
+    fn long_names_are_cut_and_differ() {
+        let long = "x".repeat(10_000);
+        let all = optimizers([long.as_str(), &format!("{long}y"), "<b>\u{202e}"], &looks([false; 3]));
+        let names: Vec<&str> = all.iter().map(|optimizer| optimizer.name.as_str()).collect();
+        assert_eq!(names, [&format!("{}…", "x".repeat(40)), &format!("{}… (2)", "x".repeat(40)), "<b>\\u{202e}"]);
+    }
+}

@@ -1,0 +1,233 @@
+//! The section of a minimization.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use candle_core::{Device, Tensor};
+
+use super::figure::{Axis, Figure, Mark, Optimizer, Panel, Section, Series, Shape, Table, short};
+use super::networks::levels;
+use super::{Files, facts, look};
+use crate::details::{middle, range_of};
+use crate::minimize::Function;
+use crate::plot::looks;
+use crate::plot::thin::thinned;
+use crate::twins::is_built_in;
+
+/// Cells along each axis of a map of the function.
+const CELLS: usize = 96;
+/// Points of the line of a function of one number.
+const POINTS: usize = 200;
+
+#[derive(Deserialize)]
+struct Summary {
+    configuration: Value,
+    versions: Value,
+    #[serde(default)]
+    command: String,
+}
+
+/// The way of an optimizer: points with the value of the function there.
+struct Path {
+    optimizer: String,
+    points: Vec<(Vec<f64>, f64)>,
+}
+
+/// The section of a minimization, whose lines have so many points.
+///
+/// # Errors
+/// Files that the program did not write.
+pub fn section(summary: &Value, files: &Files, points: usize) -> Result<Section> {
+    let summary = Summary::deserialize(summary).context("summary.json is not of this program's version")?;
+    let name = summary.configuration["function"].as_str().unwrap_or_default();
+    let function = Function::named(name)?;
+    let paths = files.read("minimize.csv", |file| read(file))?;
+    let names: Vec<&str> = paths.iter().map(|path| path.optimizer.as_str()).collect();
+    let optimizers = look::optimizers(names.iter().copied(), &looks(names.iter().map(|name| is_built_in(name))));
+    let numbers = paths.first().and_then(|path| path.points.first()).map_or(0, |(x, _)| x.len());
+
+    let mut figures = vec![values(function, &paths, &optimizers, numbers, points)];
+    figures.extend(match numbers {
+        1 => line(function, &paths, points)?,
+        2 => contours(function, &paths, points)?,
+        _ => None,
+    });
+    let last = |path: &Path| path.points.last().map_or(f64::INFINITY, |(_, value)| *value);
+    let finite = paths.iter().zip(&optimizers).filter(|(path, _)| last(path).is_finite());
+    let steps = paths.iter().map(|path| path.points.len().saturating_sub(1)).max().unwrap_or(0);
+    let best = finite.min_by(|(a, _), (b, _)| last(a).total_cmp(&last(b)));
+    let answer = match best {
+        Some((path, best)) => format!("{} has the lowest value after {steps} steps: {}.", best.name, short(last(path))),
+        None => "Every path diverged.".into(),
+    };
+    let row = |(path, optimizer): (&Path, &Optimizer)| {
+        let (x, value) = path.points.last()?;
+        let x: Vec<String> = x.iter().take(4).map(|x| short(*x)).collect();
+        Some(vec![optimizer.name.clone(), x.join(", ") + if numbers > 4 { ", …" } else { "" }, short(*value)])
+    };
+    Ok(Section {
+        id: "minimize".into(),
+        title: format!("Optimizers on {} = {}", function.name, function.formula),
+        answer: vec![answer],
+        commands: vec![("This run".into(), summary.command)],
+        results: Table {
+            header: ["Optimizer", "Last point", "Value there"].map(Into::into).into(),
+            rows: paths.iter().zip(&optimizers).filter_map(row).collect(),
+        },
+        tables: vec![],
+        facts: facts(&summary.configuration, &summary.versions),
+        optimizers,
+        figures,
+    })
+}
+
+fn read(file: &mut dyn std::io::Read) -> Result<Vec<Path>> {
+    let mut paths: Vec<Path> = vec![];
+    for row in csv::Reader::from_reader(file).into_records() {
+        let row = row?;
+        let cells: Vec<&str> = row.iter().collect();
+        let [optimizer, step, x @ .., value] = cells.as_slice() else { anyhow::bail!("a row has too few cells") };
+        if *step == "0" {
+            paths.push(Path { optimizer: (*optimizer).into(), points: vec![] });
+        }
+        let path = paths.last_mut().context("the first row is not step 0")?;
+        let x = x.iter().map(|x| x.parse()).collect::<Result<_, _>>()?;
+        path.points.push((x, value.parse()?));
+    }
+    ensure!(!paths.is_empty(), "it has no rows");
+    Ok(paths)
+}
+
+/// A line of each path, of `number` over steps.
+fn lines(paths: &[Path], points: usize, number: impl Fn(&(Vec<f64>, f64)) -> f64) -> Vec<Series> {
+    let line = |(optimizer, path): (usize, &Path)| {
+        let at = |step: usize| number(&path.points[step]);
+        let finite = (0..path.points.len()).take_while(|step| at(*step).is_finite()).count();
+        let points: Vec<[f64; 2]> =
+            thinned(finite, points, at).into_iter().map(|step| [step as f64, at(step)]).collect();
+        let mark = |last: &[f64; 2]| Mark { at: *last, text: format!("diverged at step {finite}"), cross: true };
+        let marks = points.last().filter(|_| finite < path.points.len()).map(mark).into_iter().collect();
+        Series { optimizer, points, marks, ..Series::default() }
+    };
+    paths.iter().enumerate().map(line).collect()
+}
+
+fn values(function: &Function, paths: &[Path], optimizers: &[Optimizer], numbers: usize, points: usize) -> Figure {
+    let panel = |title: &str, y: Axis, series: Vec<Series>| {
+        Panel { title: title.into(), x: Axis::linear("Step"), y, series, ..Panel::default() }.described(optimizers)
+    };
+    let series = lines(paths, points, |(_, value)| *value);
+    let positive = series.iter().flat_map(|series| &series.points).all(|[_, y]| *y >= 0.);
+    let axis = if positive { Axis::log("Value") } else { Axis::linear("Value") };
+    let mut panels = vec![panel("Value of the function", axis, series)];
+    if numbers == 1 {
+        panels.push(panel("Point", Axis::linear("x"), lines(paths, points, |(x, _)| x[0])));
+    }
+    Figure {
+        id: "values".into(),
+        title: "Value by step".into(),
+        note: format!("{} = {}. Step 0 is the start.", function.name, function.formula),
+        panels,
+        picture: Some("minimize".into()),
+        ..Figure::default()
+    }
+}
+
+/// The ends of the finite coordinates of all paths. One that explodes would leave no picture of the others.
+fn range(paths: &[Path], axis: usize) -> Option<[f64; 2]> {
+    let start = paths.first()?.points.first()?.0[axis];
+    let far = |path: &&Path| {
+        let farthest = path.points.iter().map(|(x, _)| (x[axis] - start).abs()).fold(0., f64::max);
+        farthest.is_finite() && farthest <= 10. * start.abs().max(1.)
+    };
+    let near = paths.iter().filter(far).flat_map(|path| &path.points).map(|(x, _)| x[axis]);
+    range_of(near, 0.15).or(Some([start - 1., start + 1.]))
+}
+
+fn points_of(path: &Path, points: usize) -> Vec<(Vec<f64>, f64)> {
+    let finite =
+        path.points.iter().take_while(|(x, value)| value.is_finite() && x.iter().all(|x| x.is_finite())).count();
+    let stride = finite.div_ceil(points).max(1);
+    let last = finite.checked_sub(1).filter(|last| last % stride != 0);
+    (0..finite).step_by(stride).chain(last).map(|step| path.points[step].clone()).collect()
+}
+
+/// The paths over the line of a function of one number.
+fn line(function: &Function, paths: &[Path], points: usize) -> Result<Option<Figure>> {
+    let Some(range) = range(paths, 0) else { return Ok(None) };
+    let value = |i: usize| -> Result<[f64; 2]> {
+        let x = middle(range, i, POINTS);
+        Ok([x, function.value(&Tensor::new(&[x], &Device::Cpu)?)?.to_scalar()?])
+    };
+    let line = (0..POINTS).map(value).collect::<Result<Vec<_>>>()?;
+    let function_line =
+        Series { optimizer: usize::MAX, name: function.formula.into(), points: line, ..Series::default() };
+    let path = |(optimizer, path): (usize, &Path)| {
+        let points = points_of(path, points).into_iter().map(|(x, value)| [x[0], value]).collect();
+        Series { optimizer, shape: Shape::Marked, points, ..Series::default() }
+    };
+    let series = [function_line].into_iter().chain(paths.iter().enumerate().map(path)).collect();
+    let x = Axis { range: Some(range), ..Axis::linear("x") };
+    let alt = format!("The points that each optimizer visits on the line of {}.", function.formula);
+    let title = "Points on the line of the function".into();
+    let panel = Panel { title, alt, x, y: Axis::linear("Value"), series, ..Panel::default() };
+    Ok(Some(Figure {
+        id: "path".into(),
+        title: "Path".into(),
+        panels: vec![panel],
+        picture: Some("path".into()),
+        ..Figure::default()
+    }))
+}
+
+/// The paths over the contours of a function of two numbers.
+fn contours(function: &Function, paths: &[Path], points: usize) -> Result<Option<Figure>> {
+    let (Some(x), Some(y)) = (range(paths, 0), range(paths, 1)) else { return Ok(None) };
+    let value = |at: usize| -> Result<f64> {
+        let point = [middle(x, at % CELLS, CELLS), middle(y, at / CELLS, CELLS)];
+        Ok(function.value(&Tensor::new(&point, &Device::Cpu)?)?.to_scalar()?)
+    };
+    let values = (0..CELLS * CELLS).map(value).collect::<Result<Vec<_>>>()?;
+    // Equal ratios above the lowest value, as the minimum of many functions is 0.
+    let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let above: Vec<f64> = values.iter().map(|value| value - lowest).collect();
+    let (map, [_, high]) = levels(&above, CELLS);
+    let path = |(optimizer, path): (usize, &Path)| {
+        let points: Vec<[f64; 2]> = points_of(path, points).into_iter().map(|(x, _)| [x[0], x[1]]).collect();
+        let marks = points.last().map(|&at| Mark { at, text: "end".into(), cross: false }).into_iter().collect();
+        Series { optimizer, shape: Shape::Marked, points, marks, ..Series::default() }
+    };
+    let series: Vec<Series> = paths.iter().enumerate().map(path).collect();
+    let ends: Vec<String> = paths
+        .iter()
+        .zip(&series)
+        .filter_map(|(path, series)| Some((path, series.points.last()?)))
+        .map(|(path, [x, y])| {
+            format!("{} ends at ({}, {})", crate::shown::shown(&path.optimizer), short(*x), short(*y))
+        })
+        .take(8)
+        .collect();
+    let panel = Panel {
+        title: format!("Paths over {}", function.name),
+        alt: format!("Paths over the contours of {}: {}.", function.name, ends.join("; ")),
+        x: Axis { range: Some(x), ..Axis::linear("x") },
+        y: Axis { range: Some(y), ..Axis::linear("y") },
+        series,
+        map: Some(map),
+        level: None,
+    };
+    let note = format!(
+        "Values from {} (dark) to {} (light) by equal ratios above the lowest.",
+        short(lowest),
+        short(lowest + high)
+    );
+    Ok(Some(Figure {
+        id: "path".into(),
+        title: "Path".into(),
+        note,
+        panels: vec![panel],
+        picture: Some("path".into()),
+        ..Figure::default()
+    }))
+}

@@ -1,0 +1,200 @@
+//! Figures of what was recorded of networks: predictions, the loss around the paths, norms.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::figure::{Axis, Figure, Map, Mark, Optimizer, Panel, Point, Series, Shape, short};
+use crate::details::{Norm, Problem};
+use crate::shown::shown;
+
+/// The figures of a problem, whose recorded optimizers are some of those of the section by their full `names`; `prefix` is that
+/// of the files of pictures.
+pub fn figures(problem: &Problem, names: &[&str], optimizers: &[Optimizer], prefix: &str) -> Vec<Figure> {
+    let number = |recorded: &crate::details::Optimizer| names.iter().position(|name| *name == recorded.name);
+    let numbers: Vec<usize> =
+        problem.optimizers.iter().map(|recorded| number(recorded).unwrap_or(usize::MAX)).collect();
+    [
+        predictions(problem, &numbers, optimizers),
+        surface(problem, &numbers, optimizers),
+        norms(problem, &numbers, optimizers),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|figure| Figure { picture: Some(format!("{prefix}{}", figure.id)), ..figure })
+    .collect()
+}
+
+/// Predictions over the plane of inputs.
+fn predictions(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -> Option<Figure> {
+    let view = problem.view.as_ref()?;
+    let is_classes = !view.classes.is_empty();
+    let classes: Vec<String> = view.classes.iter().map(|class| shown(class)).collect();
+    let cells = view.cells * view.cells;
+    let panel = |(recorded, &number): (&crate::details::Optimizer, &usize)| {
+        let name = optimizers.get(number).map_or("", |optimizer| optimizer.name.as_str());
+        let frames: Vec<&[u8]> = recorded.predictions.chunks_exact(cells).collect();
+        let last = frames.last().copied().unwrap_or_default();
+        let alt = match is_classes {
+            true => {
+                let share = |class: usize| {
+                    let n = last.iter().filter(|&&cell| cell != u8::MAX && usize::from(cell / 16) == class).count();
+                    100. * n as f64 / cells as f64
+                };
+                let said = classes.iter().enumerate().take(8);
+                let said = said.map(|(at, class)| format!("{:.0} % as {class}", share(at)));
+                format!("Predictions of {name} in the end: {} of the plane.", said.collect::<Vec<_>>().join(", "))
+            }
+            false => format!(
+                "Predictions of {name} over the plane, from {} to {}.",
+                short(view.levels[0]),
+                short(view.levels[1])
+            ),
+        };
+        let [x, y] =
+            [0, 1].map(|axis| Axis { name: shown(&view.axes[axis]), range: Some(view.range[axis]), ..Axis::default() });
+        let frames = frames.into_iter().map(|frame| STANDARD.encode(frame)).collect();
+        let map = Map { cells: view.cells, frames, classes: classes.clone() };
+        // An empty series, by which the legend shows and hides the panel.
+        let series = vec![Series { optimizer: number, ..Series::default() }];
+        Panel { title: name.into(), alt, x, y, map: Some(map), series, ..Panel::default() }
+    };
+    let panels = problem.optimizers.iter().zip(numbers).map(panel).collect();
+    let level = |target: f64| {
+        let [low, high] = view.levels;
+        if is_classes { target } else { (target - low) / (high - low) }
+    };
+    let first_tested = view.targets.len() - view.tested;
+    let points = view.points.as_chunks::<2>().0.iter().zip(&view.targets).enumerate();
+    let points = points
+        .map(|(at, (point, target))| Point { at: *point, is: level(*target), tested: at >= first_tested })
+        .collect();
+    let plane = if view.projected {
+        " The plane is that of the first two principal components of the training rows; rows lie off it, so that a point \
+         may stand on the wrong color and be predicted correctly."
+    } else {
+        ""
+    };
+    let colors = if is_classes { "Strong colors are confident predictions." } else { "Dark cells are low numbers." };
+    Some(Figure {
+        id: "predictions".into(),
+        title: if is_classes { "Decision boundaries" } else { "Predictions" }.into(),
+        note: format!("{colors} Dots are training rows, diamonds test rows.{plane}"),
+        panels,
+        frames: problem.frames.clone(),
+        points,
+        picture: None,
+    })
+}
+
+/// The paths of the weights over the loss.
+fn surface(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -> Option<Figure> {
+    let surface = problem.surface.as_ref()?;
+    let paths = problem.optimizers.iter().zip(numbers).filter(|(recorded, _)| recorded.in_plane.is_some());
+    let series: Vec<Series> = paths
+        .clone()
+        .map(|(recorded, &optimizer)| {
+            let points: Vec<[f64; 2]> = recorded.path.as_chunks::<2>().0.to_vec();
+            let marks = points.last().map(|&at| Mark { at, text: "end".into(), cross: false }).into_iter().collect();
+            Series { optimizer, shape: Shape::Marked, points, marks, ..Series::default() }
+        })
+        .collect();
+    let shares = paths.map(|(recorded, &number)| {
+        let name = optimizers.get(number).map_or("", |optimizer| optimizer.name.as_str());
+        format!("{name} {:.0} %", 100. * recorded.in_plane.unwrap_or_default())
+    });
+    let shares = shares.collect::<Vec<_>>().join(", ");
+    let (map, [low, high]) = levels(&surface.losses, surface.cells);
+    let axis = |name: &str, at: usize| Axis { range: Some(surface.range[at]), ..Axis::linear(name) };
+    let panel = Panel {
+        title: "Training loss around the paths".into(),
+        alt: format!(
+            "The training loss in a plane of weights, from {} to {}, with the path of each optimizer from the common start. \
+             Length that lies in the plane: {shares}.",
+            short(low),
+            short(high)
+        ),
+        x: axis("first principal direction", 0),
+        y: axis("second principal direction", 1),
+        series,
+        map: Some(map),
+        level: None,
+    };
+    let left_out = problem.optimizers.len() - panel.series.len();
+    let left_out = match left_out {
+        0 => "",
+        _ => " Optimizers whose loss did not fall are not drawn.",
+    };
+    Some(Figure {
+        id: "surface".into(),
+        title: "Loss surface".into(),
+        note: format!(
+            "The plane through the initial weights that holds most of the way to the middle and the end of each path; the \
+             loss is that of {} training rows, from {} (dark) to {} (light) by equal ratios. What is drawn of a path is its \
+             projection. Share of the way from the start to the end that lies in the plane: {shares}.{left_out}",
+            surface.rows,
+            short(low),
+            short(high)
+        ),
+        panels: vec![panel],
+        ..Figure::default()
+    })
+}
+
+/// Numbers over a plane as a map with one frame, and the numbers of its lowest and highest level: by equal ratios if all are
+/// positive.
+pub fn levels(numbers: &[f64], cells: usize) -> (Map, [f64; 2]) {
+    let finite = || numbers.iter().copied().filter(|x| x.is_finite());
+    let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+    // Decades below all others would leave one color for these.
+    let (floor, is_log) = (low.max(high * 1e-6), low >= 0. && high > 0.);
+    let at = |x: f64| if is_log { x.max(floor).ln() } else { x };
+    let (from, to) = (at(low), at(high));
+    let level = |&x: &f64| match x.is_finite() {
+        true if to > from => ((at(x) - from) / (to - from) * 254.).round() as u8,
+        true => 0,
+        false => u8::MAX,
+    };
+    let bytes: Vec<u8> = numbers.iter().map(level).collect();
+    (
+        Map { cells, frames: vec![STANDARD.encode(bytes)], classes: vec![] },
+        if is_log { [floor, high] } else { [low, high] },
+    )
+}
+
+/// Norms by epoch.
+fn norms(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -> Option<Figure> {
+    let epochs: Vec<f64> = problem.norm_epochs.iter().map(|epoch| *epoch as f64).collect();
+    if epochs.is_empty() {
+        return None;
+    }
+    let of = |norm: Norm| move |recorded: &crate::details::Optimizer| recorded.norms[norm as usize].clone();
+    let ratio = |recorded: &crate::details::Optimizer| {
+        let pairs = recorded.norms[Norm::Update as usize].iter().zip(&recorded.norms[Norm::Weights as usize]);
+        pairs.map(|(update, weights)| update / weights).collect()
+    };
+    type Pick<'a> = &'a dyn Fn(&crate::details::Optimizer) -> Vec<f64>;
+    let kinds: [(&str, Pick); 4] = [
+        ("Gradient norm", &of(Norm::Gradient)),
+        ("Update norm", &of(Norm::Update)),
+        ("Update norm per weight norm", &ratio),
+        ("Distance from the start", &of(Norm::Distance)),
+    ];
+    let panels = kinds.map(|(title, pick)| {
+        let line = |(recorded, &optimizer): (&crate::details::Optimizer, &usize)| {
+            let points = epochs.iter().zip(pick(recorded)).map(|(epoch, value)| [*epoch, value]).collect();
+            Series { optimizer, points, ..Series::default() }
+        };
+        let series = problem.optimizers.iter().zip(numbers).map(line).collect();
+        let (x, y) = (Axis::linear("Epoch"), Axis::log(title));
+        Panel { title: title.into(), x, y, series, ..Panel::default() }.described(optimizers)
+    });
+    Some(Figure {
+        id: "norms".into(),
+        title: "Gradients and updates".into(),
+        note: "Euclidean norms over all weights, of the weights that the network is evaluated with. The gradient is that of \
+               an epoch's last step, the update that of the whole epoch."
+            .into(),
+        panels: panels.into(),
+        ..Figure::default()
+    })
+}
