@@ -90,8 +90,8 @@ fn ours(dataset: &Dataset, specs: &[&'static str], hidden: &[usize], warm_up: us
     let mut times = Times::new();
     for name in specs {
         let spec = name.parse::<Spec>()?.or_lr(LR);
-        train(dataset, &spec, &settings(warm_up), || ())?;
-        let run = train(dataset, &spec, &settings(epochs), || ())?;
+        train(dataset, &spec, &settings(warm_up), ())?;
+        let run = train(dataset, &spec, &settings(epochs), ())?;
         times.insert(name, run.time.as_secs_f64() * 1e6 / epochs as f64);
     }
     Ok(times)

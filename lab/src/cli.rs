@@ -195,6 +195,9 @@ pub struct TrainArgs {
     /// A losses.csv whose curves the report lays over these: of another run, or of another framework
     #[arg(long, value_name = "FILE", conflicts_with = "no_report")]
     pub overlay: Option<PathBuf>,
+    /// Write event files for TensorBoard, too, into the folder tensorboard of the results
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Where results go.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -6,7 +6,6 @@ use anyhow::{Context, Result, ensure};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Var};
 use candle_optim::Spec;
-use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::bench::{self, Workload};
@@ -14,6 +13,7 @@ use super::cli::{BenchArgs, Cli, Command, MinimizeArgs, OutputArgs, TrainArgs, d
 use super::data::{Circles, Dataset, Division};
 use super::details::{self, DETAILS, Recorder, Recording};
 use super::folder::{Contents, csv_writer};
+use super::live::Live;
 use super::memory::Needs;
 use super::minimize::{self, minimize};
 use super::model::Network;
@@ -22,10 +22,9 @@ use super::optimizer::{Stepper, Storage, parse, state_bytes};
 use super::output::{Drawing, Output, Results};
 use super::plot::{Figure, Picture};
 use super::report::{self, Overlay};
-use super::tables::progress_bar;
 use super::train::{self, Epoch, Observer, Settings, train};
 use super::twins::{registry, twin};
-use super::{list, parity, summary, sweep, tables, threads};
+use super::{list, parity, summary, sweep, tables, tensorboard, threads};
 
 /// Runs what the command line asks for.
 ///
@@ -96,14 +95,14 @@ fn run_bench(args: &BenchArgs) -> Result<()> {
         needed = needed.max(bench::bytes_needed(spec, &workload)?);
     }
     Needs::default().of(format!("--parameters {}", args.parameters), needed).check()?;
-    let progress = progress_bar(PROGRESS, specs.len() as u64, false);
+    let live = Live::new(PROGRESS, specs.len() as u64, false);
     let mut measurements = vec![];
     for spec in &specs {
-        progress.set_message(spec.text().to_owned());
+        live.set_message(spec.text());
         measurements.push(bench::measure(spec, &workload)?);
-        progress.inc(1);
+        live.inc();
     }
-    progress.finish_and_clear();
+    drop(live);
     if args.json {
         let report = json!({
             "versions": summary::versions(),
@@ -128,7 +127,7 @@ trait Experiment {
     /// Memory that it will take.
     fn needs(&self) -> Needs;
     /// Computes it.
-    fn run(&self, progress: &ProgressBar) -> Result<Findings>;
+    fn run(&self, live: &Live) -> Result<Findings>;
 }
 
 /// What came out of an experiment.
@@ -141,6 +140,8 @@ struct Findings {
     summary: Map<String, Value>,
     /// What is printed.
     report: String,
+    /// What TensorBoard is to show; empty if it is not asked for.
+    events: Vec<tensorboard::Run>,
 }
 
 /// Runs experiments that `command` gives again, and draws them beside an overlay.
@@ -149,18 +150,22 @@ fn perform(experiments: &[&dyn Experiment], args: &OutputArgs, command: &str, ov
     let output = Output::open(&args.out, &names)?;
     experiments.iter().try_for_each(|experiment| experiment.needs().check())?;
 
-    let progress = progress_bar(PROGRESS, experiments.iter().map(|experiment| experiment.length()).sum(), args.quiet);
-    let (mut results, mut reports) = (vec![], vec![]);
+    let live = Live::new(PROGRESS, experiments.iter().map(|experiment| experiment.length()).sum(), args.quiet);
+    let (mut results, mut reports, mut runs) = (vec![], vec![], vec![]);
     for experiment in experiments {
-        let Findings { contents, section, mut summary, report } = experiment.run(&progress)?;
+        let Findings { contents, section, mut summary, report, events } = experiment.run(&live)?;
         summary.insert("command".into(), json!(command));
         let files = experiment.files().iter().copied().zip(contents).collect();
         results.push(Results { section, summary, files });
         reports.push(report);
+        runs.extend(events);
     }
-    progress.finish_and_clear();
+    drop(live);
     let drawing = if args.no_report { Drawing::Skipped } else { Drawing::Page(overlay) };
     output.write(&results, drawing)?;
+    if !runs.is_empty() {
+        tensorboard::write(&args.out, &runs)?;
+    }
 
     if !args.quiet {
         for report in reports {
@@ -307,15 +312,17 @@ impl Experiment for Training {
             .of("the report (--no-report leaves it out)", recorded)
     }
 
-    fn run(&self, progress: &ProgressBar) -> Result<Findings> {
+    fn run(&self, live: &Live) -> Result<Findings> {
         let recording = match self.args.output.no_report {
             true => None,
             false => Some(Recording::new(&self.dataset, &self.settings, self.specs.len())?),
         };
         let (mut runs, mut recorded) = (vec![], vec![]);
-        for spec in &self.specs {
-            progress.set_message(spec.text().to_owned());
-            let mut watcher = Watcher { progress, recorder: recording.as_ref().map(|all| all.recorder(spec.text())) };
+        live.set_message("training");
+        live.set_lines(self.specs.iter().map(Spec::text));
+        for (line, spec) in self.specs.iter().enumerate() {
+            let recorder = recording.as_ref().map(|all| all.recorder(spec.text()));
+            let mut watcher = Watcher { live, line, epoch: 0, epochs: self.settings.epochs, recorder };
             runs.push(train(&self.dataset, spec, &self.settings, &mut watcher)?);
             recorded.extend(watcher.recorder.map(Recorder::finish));
         }
@@ -336,6 +343,16 @@ impl Experiment for Training {
         }
         let (png, svg) = (figure.png()?, figure.svg()?);
         let summary = summary::training(&self.title(), &self.args, &self.dataset, &self.specs, &runs, &pairs);
+        let event_run = |(spec, run): (&Spec, &train::Run)| tensorboard::Run {
+            name: spec.text().into(),
+            spec: spec.clone(),
+            seed: run.seed,
+            epochs: run.epochs.clone(),
+        };
+        let events = match self.args.tensorboard {
+            true => self.specs.iter().zip(&runs).map(event_run).collect(),
+            false => vec![],
+        };
         let losses: Box<Contents> = Box::new(move |out| {
             let mut losses = csv_writer(out);
             losses.write_record(LOSSES)?;
@@ -351,13 +368,17 @@ impl Experiment for Training {
             section: summary::TRAIN,
             summary,
             report: report + "\n",
+            events,
         })
     }
 }
 
-/// Counts the epochs of a training and records it.
+/// Shows the epochs of a training and records it.
 struct Watcher<'a> {
-    progress: &'a ProgressBar,
+    live: &'a Live,
+    line: usize,
+    epoch: usize,
+    epochs: usize,
     recorder: Option<Recorder<'a>>,
 }
 
@@ -371,7 +392,11 @@ impl Observer for Watcher<'_> {
     }
 
     fn epoch(&mut self, network: &Network, epoch: &Epoch, gradients: Option<&GradStore>) -> Result<()> {
-        self.progress.inc(1);
+        self.epoch += 1;
+        self.live.inc();
+        self.live.show(self.line, epoch.test_loss, || {
+            format!("epoch {} of {}, test loss {:.4}", self.epoch, self.epochs, epoch.test_loss)
+        });
         self.recorder.as_mut().map_or(Ok(()), |recorder| recorder.epoch(network, epoch, gradients))
     }
 }
@@ -433,12 +458,12 @@ impl Experiment for Minimization {
             .of(format!("--optimizer '{}'", spec.text()), state)
     }
 
-    fn run(&self, progress: &ProgressBar) -> Result<Findings> {
+    fn run(&self, live: &Live) -> Result<Findings> {
         let mut paths = vec![];
         for spec in &self.specs {
-            progress.set_message(spec.text().to_owned());
+            live.set_message(spec.text());
             paths.push(minimize(self.args.function, &self.start, self.args.steps, spec)?);
-            progress.inc(1);
+            live.inc();
         }
 
         let function = self.args.function;
@@ -457,6 +482,6 @@ impl Experiment for Minimization {
             }
             Ok(points.flush()?)
         });
-        Ok(Findings { contents: vec![points], section: summary::MINIMIZE, summary, report })
+        Ok(Findings { contents: vec![points], section: summary::MINIMIZE, summary, report, events: vec![] })
     }
 }

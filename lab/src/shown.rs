@@ -18,9 +18,14 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
+/// A text, escaped as [`shown`] does, at full length.
+pub fn visible(text: &str) -> String {
+    pieces(text).collect()
+}
+
 /// A path, escaped as [`shown`] does, at full length.
 pub fn shown_path(path: &Path) -> String {
-    pieces(&path.to_string_lossy()).collect()
+    visible(&path.to_string_lossy())
 }
 
 fn pieces(text: &str) -> impl Iterator<Item = String> {

@@ -6,7 +6,6 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use anyhow::{Context, Result};
 use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
 use comfy_table::{CellAlignment, Table};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::bench::Measurement;
 use super::data::TaskType;
@@ -159,18 +158,6 @@ pub fn paths(paths: &[Path]) -> impl Display {
         table.add_row([step.to_string()].into_iter().chain(columns.iter().map(|column| column[row].clone())));
     }
     table
-}
-
-/// A progress bar, drawn only where standard error is a terminal.
-pub fn progress_bar(template: &str, length: u64, quiet: bool) -> ProgressBar {
-    if quiet {
-        return ProgressBar::hidden();
-    }
-    let bar = ProgressBar::new(length);
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// Prints to standard output; a reader that has gone away is no error.

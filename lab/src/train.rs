@@ -52,6 +52,12 @@ pub struct Epoch {
     pub test_accuracy: Option<f64>,
 }
 
+/// The first epoch, from 1, with a loss that is NaN or infinite.
+pub fn diverged_at(epochs: &[Epoch]) -> Option<usize> {
+    let finite = |epoch: &Epoch| epoch.train_loss.is_finite() && epoch.test_loss.is_finite();
+    epochs.iter().position(|epoch| !finite(epoch)).map(|index| index + 1)
+}
+
 /// A finished training.
 #[derive(Clone, Debug)]
 pub struct Run {
@@ -72,8 +78,7 @@ pub struct Run {
 impl Run {
     /// The first epoch, from 1, with a loss that is NaN or infinite.
     pub fn diverged_at(&self) -> Option<usize> {
-        let finite = |epoch: &Epoch| epoch.train_loss.is_finite() && epoch.test_loss.is_finite();
-        self.epochs.iter().position(|epoch| !finite(epoch)).map(|index| index + 1)
+        diverged_at(&self.epochs)
     }
 }
 

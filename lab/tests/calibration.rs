@@ -15,7 +15,7 @@ const TOO_SMALL: &str = "adam:lr=1e-7";
 /// The runs of an experiment with this seed, of settings that are not searched.
 fn runs(folder: &Folder, optimizers: &str, seed: u32) -> Vec<Run> {
     let options = "--seeds 1 --confirm-seeds 10 --epochs 30 --samples 200 --quiet";
-    folder.run(&format!("sweep {options} {optimizers} --seed {seed} --out {seed}"));
+    folder.run(&format!("sweep {options} {optimizers} --seed {seed} --no-report --out {seed}"));
     Runs::read(fs::File::open(folder.path(format!("{seed}/runs.csv"))).unwrap()).unwrap().rows
 }
 

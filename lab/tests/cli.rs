@@ -64,8 +64,12 @@ const CHAPTER: [&str; 7] = ["sgd", "sgd:momentum=0.9", "rmsprop", "adam", "adamw
 fn the_chapter_writes_everything() {
     let folder = Folder::new();
     let printed = folder.run("");
-    let files = ["comparison.png", "comparison.svg", "losses.csv", "minimize.csv", "summary.json"];
     assert_eq!(folder.names("."), ["outputs"]);
+    let pictures = ["comparison", "minimize", "norms", "path", "predictions", "surface"];
+    let pictures = pictures.iter().flat_map(|name| [format!("{name}.png"), format!("{name}.svg")]);
+    let files = ["details.safetensors", "losses.csv", "minimize.csv", "report.html", "summary.json"];
+    let mut files: Vec<String> = files.map(Into::into).into_iter().chain(pictures).collect();
+    files.sort();
     assert_eq!(folder.names("outputs"), files);
 
     let header = "optimizer,seed,epoch,train_loss,test_loss,train_accuracy,test_accuracy\n";
@@ -147,7 +151,7 @@ fn the_chapters_end_values_are_met() {
 #[test]
 fn tables_hold_what_the_library_computes_to_the_bit() {
     let folder = Folder::new();
-    folder.run("train --epochs 5 --seed 3 --samples 200 --hidden 8 --batch-size 50 --out results");
+    folder.run("train --epochs 5 --seed 3 --samples 200 --hidden 8 --batch-size 50 --no-report --out results");
     assert_eq!(folder.names("results"), ["comparison.png", "comparison.svg", "losses.csv", "summary.json"]);
     let mut rows = folder.rows("results/losses.csv").into_iter();
     let circles = Circles { samples: 200, ..Circles::default() };
@@ -253,11 +257,13 @@ fn every_function_is_minimized_from_any_start() {
         ("ackley", 2),
     ] {
         folder.run(&format!("minimize --steps 4 --optimizer adam --function {arguments}"));
+        assert_eq!(folder.names("outputs").contains(&"path.svg".into()), columns < 3, "{arguments}");
         let rows = folder.rows("outputs/minimize.csv");
         assert_eq!(rows.len(), 5, "{arguments}");
         assert_eq!(rows[0].keys().filter(|key| key.starts_with('x')).count(), columns, "{arguments}");
         assert_eq!(rows.iter().map(|row| row["step"].as_str()).collect::<Vec<_>>(), ["0", "1", "2", "3", "4"]);
     }
+    folder.run("minimize --steps 4 --no-report");
     assert_eq!(folder.names("outputs"), ["minimize.csv", "summary.json"]);
 }
 

@@ -256,8 +256,11 @@ fn a_disk_that_is_full_at_any_byte_leaves_earlier_results() {
     let before = folder.files();
     let mut written = 0;
     // Blocks of 512 bytes.
-    let sizes =
-        if std::env::var_os("FAULTS").is_some() { (0..200).collect() } else { vec![0, 1, 4, 9, 16, 40, 70, 120, 200] };
+    let sizes = if std::env::var_os("FAULTS").is_some() {
+        (0..200).chain((200..5000).step_by(50)).collect()
+    } else {
+        vec![0, 1, 9, 40, 200, 1000, 3000, 5000]
+    };
     for blocks in sizes {
         for arguments in ["--quiet", "train --epochs 3 --quiet", "minimize --steps 7 --quiet"] {
             // The signal that comes with the limit would end the program before it could see the error.

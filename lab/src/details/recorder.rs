@@ -21,7 +21,9 @@ const CELLS: usize = 48;
 /// Predictions in all, so that a page of them can be sent.
 const PREDICTIONS: usize = 240_000;
 /// Bytes of weights that paths may take.
-const WEIGHTS: usize = 1 << 26;
+const PATHS: usize = 1 << 26;
+/// The most weights of which norms are recorded.
+const WEIGHTS: usize = 1 << 22;
 
 /// What is recorded of each optimizer on a problem.
 pub struct Recording {
@@ -52,21 +54,26 @@ impl Recording {
             cells => View::new(dataset, cells, settings.dtype, &settings.device)?,
         };
         let bytes = optimizers * data.weights() * size_of::<f32>();
-        let path_epochs = match (WEIGHTS / bytes.max(1)).min(PATH) {
+        let path_epochs = match (PATHS / bytes.max(1)).min(PATH) {
             0..=2 => vec![],
             points => spread(settings.epochs, points),
         };
         let stride = settings.epochs.div_ceil(NORMS).max(1);
-        let norm_epochs = (1..=settings.epochs).filter(|epoch| (epoch - 1) % stride == 0 || *epoch == settings.epochs);
-        Ok(Self { data, view, frames, norm_epochs: norm_epochs.collect(), path_epochs, settings: settings.clone() })
+        let is_recorded = |epoch: &usize| (epoch - 1) % stride == 0 || *epoch == settings.epochs;
+        let norm_epochs = match data.weights() {
+            0..=WEIGHTS => (1..=settings.epochs).filter(is_recorded).collect(),
+            _ => vec![],
+        };
+        Ok(Self { data, view, frames, norm_epochs, path_epochs, settings: settings.clone() })
     }
 
     /// Bytes that it takes beside the training.
     pub fn bytes_needed(sizes: &[usize], epochs: usize, optimizers: usize) -> f64 {
         let weights: usize = sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum();
-        let paths = (optimizers * weights * 4 * PATH.min(epochs + 1)).min(WEIGHTS);
+        let paths = (optimizers * weights * 4 * PATH.min(epochs + 1)).min(PATHS);
         // Initial and previous weights, the gradient, and those that are compared.
-        (paths + PREDICTIONS + 4 * 8 * weights + optimizers * 32 * NORMS.min(epochs)) as f64
+        let norms = if weights <= WEIGHTS { 4 * 8 * weights } else { 0 };
+        (paths + PREDICTIONS + norms + optimizers * 32 * NORMS.min(epochs)) as f64
     }
 
     /// Watches the training of an optimizer.
@@ -129,34 +136,57 @@ impl Recorder<'_> {
         Recorded { path: self.path, optimizer: self.optimizer }
     }
 
-    /// Records the predictions and the weights of an epoch, if it is one of those.
-    fn state(&mut self, network: &Network, weights: &[f64]) -> Result<()> {
-        let Recording { view, frames, path_epochs, .. } = self.recording;
-        if let (Some((view, inputs)), Ok(_)) = (view, frames.binary_search(&self.epoch)) {
+    /// Records the predictions of an epoch, if it is one of those.
+    fn predict(&mut self, network: &Network) -> Result<()> {
+        if let (Some((view, inputs)), Ok(_)) = (&self.recording.view, self.recording.frames.binary_search(&self.epoch))
+        {
             self.optimizer.predictions.extend(view.predictions(network, inputs)?);
         }
-        if path_epochs.binary_search(&self.epoch).is_ok() {
+        Ok(())
+    }
+
+    /// Whether the weights after an epoch are a point of the path.
+    fn is_on_path(&self) -> bool {
+        self.recording.path_epochs.binary_search(&self.epoch).is_ok()
+    }
+
+    /// Whether norms of an epoch are recorded.
+    fn has_norms(&self, epoch: usize) -> bool {
+        self.recording.norm_epochs.binary_search(&epoch).is_ok()
+    }
+
+    fn extend_path(&mut self, weights: &[f64]) {
+        if self.is_on_path() {
             self.path.push(weights.iter().map(|x| *x as f32).collect());
         }
-        Ok(())
     }
 }
 
 impl Observer for Recorder<'_> {
     fn wants_gradients(&self) -> bool {
-        true
+        !self.recording.norm_epochs.is_empty()
     }
 
     fn started(&mut self, network: &Network) -> Result<()> {
-        self.start = network.weights()?;
-        self.previous = self.start.clone();
-        self.state(network, &self.previous.clone())
+        self.predict(network)?;
+        if self.has_norms(1) || self.is_on_path() {
+            self.start = network.weights()?;
+            self.previous = self.start.clone();
+            self.extend_path(&self.previous.clone());
+        }
+        Ok(())
     }
 
     fn epoch(&mut self, network: &Network, _: &Epoch, gradients: Option<&GradStore>) -> Result<()> {
         self.epoch += 1;
+        self.predict(network)?;
+        let is_recorded = self.has_norms(self.epoch);
+        // The weights before the next epoch are these.
+        if !(is_recorded || self.has_norms(self.epoch + 1) || self.is_on_path()) {
+            return Ok(());
+        }
         let weights = network.weights()?;
-        if self.recording.norm_epochs.binary_search(&self.epoch).is_ok() {
+        if is_recorded {
             let differences = |other: &[f64]| norm(weights.iter().zip(other).map(|(a, b)| a - b));
             for (of, values) in Norm::ALL.into_iter().zip(&mut self.optimizer.norms) {
                 values.push(match of {
@@ -167,7 +197,7 @@ impl Observer for Recorder<'_> {
                 });
             }
         }
-        self.state(network, &weights)?;
+        self.extend_path(&weights);
         self.previous = weights;
         Ok(())
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::figure::{Axis, Figure, Mark, Optimizer, Panel, Series, Shape};
 use crate::data::TaskType;
 use crate::plot::thin::thinned;
-use crate::train::Epoch;
+use crate::train::{Epoch, diverged_at};
 
 /// What is known of an epoch, in the order of the columns of `losses.csv`.
 pub const COLUMNS: [&str; 4] = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"];
@@ -111,9 +111,13 @@ pub fn series(optimizer: usize, curve: &Curve, column: usize, points: usize) -> 
     let values = || curve.epochs.iter().map(|epoch| value(epoch, column));
     let finite = values().take_while(|x| x.is_finite()).count();
     let point = |i: usize| [(i + 1) as f64, value(&curve.epochs[i], column)];
-    let mark = |at: usize| Mark { at: point(at), text: format!("diverged at epoch {}", finite + 1), cross: true };
-    let diverged = column < 2 && finite < curve.epochs.len();
-    let marks = finite.checked_sub(1).filter(|_| diverged).map(mark).into_iter().collect();
+    let diverged = diverged_at(&curve.epochs).filter(|_| column < 2);
+    let mark = |(last, epoch): (usize, usize)| Mark {
+        at: point(last),
+        text: format!("diverged at epoch {epoch}"),
+        cross: true,
+    };
+    let marks = finite.checked_sub(1).zip(diverged).map(mark).into_iter().collect();
     let points = thinned(finite, points, |i| point(i)[1]).into_iter().map(point).collect();
     Series { optimizer, points, marks, ..Series::default() }
 }

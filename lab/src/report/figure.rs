@@ -53,6 +53,9 @@ pub struct Figure {
     pub frames: Vec<usize>,
     /// Points that all of its maps show.
     pub points: Vec<Point>,
+    /// Tables of what its maps show, with their names.
+    #[serde(skip)]
+    pub tables: Vec<(String, Table)>,
     /// The static picture of it, without its extension; none if there is none.
     #[serde(skip)]
     pub picture: Option<String>,

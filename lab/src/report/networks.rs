@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::figure::{Axis, Figure, Map, Mark, Optimizer, Panel, Point, Series, Shape, short};
+use super::figure::{Axis, Figure, Map, Mark, Optimizer, Panel, Point, Series, Shape, Table, short};
 use crate::details::{Norm, Problem};
 use crate::shown::shown;
 
@@ -32,27 +32,21 @@ fn predictions(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -
     let cells = view.cells * view.cells;
     let panel = |(recorded, &number): (&crate::details::Optimizer, &usize)| {
         let name = optimizers.get(number).map_or("", |optimizer| optimizer.name.as_str());
-        let frames: Vec<&[u8]> = recorded.predictions.chunks_exact(cells).collect();
-        let last = frames.last().copied().unwrap_or_default();
-        let alt = match is_classes {
-            true => {
-                let share = |class: usize| {
-                    let n = last.iter().filter(|&&cell| cell != u8::MAX && usize::from(cell / 16) == class).count();
-                    100. * n as f64 / cells as f64
-                };
-                let said = classes.iter().enumerate().take(8);
-                let said = said.map(|(at, class)| format!("{:.0} % as {class}", share(at)));
+        let frames = recorded.predictions.chunks_exact(cells);
+        let alt = match frames.clone().last() {
+            Some(last) if is_classes => {
+                let said = shares(last, true).into_iter().zip(&classes).take(NAMED);
+                let said = said.map(|(share, class)| format!("{share:.0} % as {class}"));
                 format!("Predictions of {name} in the end: {} of the plane.", said.collect::<Vec<_>>().join(", "))
             }
-            false => format!(
-                "Predictions of {name} over the plane, from {} to {}.",
-                short(view.levels[0]),
-                short(view.levels[1])
-            ),
+            _ => {
+                let [low, high] = view.levels.map(short);
+                format!("Predictions of {name} over the plane, from {low} to {high}.")
+            }
         };
         let [x, y] =
             [0, 1].map(|axis| Axis { name: shown(&view.axes[axis]), range: Some(view.range[axis]), ..Axis::default() });
-        let frames = frames.into_iter().map(|frame| STANDARD.encode(frame)).collect();
+        let frames = frames.map(|frame| STANDARD.encode(frame)).collect();
         let map = Map { cells: view.cells, frames, classes: classes.clone() };
         // An empty series, by which the legend shows and hides the panel.
         let series = vec![Series { optimizer: number, ..Series::default() }];
@@ -82,8 +76,49 @@ fn predictions(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -
         panels,
         frames: problem.frames.clone(),
         points,
+        tables: vec![shares_by_epoch(problem, numbers, optimizers, &classes, cells)],
         picture: None,
     })
+}
+
+/// How much of the plane each class has, or each quarter of the levels, at the beginning, in the middle and at the end.
+fn shares_by_epoch(
+    problem: &Problem,
+    numbers: &[usize],
+    optimizers: &[Optimizer],
+    classes: &[String],
+    cells: usize,
+) -> (String, Table) {
+    let names: Vec<String> = match classes {
+        [] => ["lowest quarter", "second", "third", "highest quarter"].map(Into::into).into(),
+        classes => classes.iter().take(NAMED).cloned().collect(),
+    };
+    let header = ["Optimizer", "Epoch"].map(Into::into).into_iter();
+    let header = header.chain(names.iter().map(|name| format!("% {name}"))).collect();
+    let last = problem.frames.len().saturating_sub(1);
+    let mut rows = vec![];
+    for (recorded, &number) in problem.optimizers.iter().zip(numbers) {
+        for at in [0, last / 2, last] {
+            let frame = recorded.predictions.chunks_exact(cells).nth(at).unwrap_or_default();
+            let shares = shares(frame, !classes.is_empty()).into_iter().take(names.len());
+            let name = optimizers.get(number).map_or("", |optimizer| &optimizer.name);
+            let cells = [name.to_owned(), problem.frames[at].to_string()].into_iter();
+            rows.push(cells.chain(shares.map(|share| format!("{share:.1}"))).collect());
+        }
+    }
+    ("Shares of the plane".into(), Table { header, rows })
+}
+
+/// The most classes that words and tables name.
+const NAMED: usize = 8;
+
+/// Percentages of cells that are of each class, or without classes of each quarter of the levels.
+fn shares(frame: &[u8], is_classes: bool) -> [f64; 16] {
+    let mut counts = [0usize; 16];
+    for cell in frame.iter().filter(|&&cell| cell != u8::MAX) {
+        counts[usize::from(cell / if is_classes { 16 } else { 64 })] += 1;
+    }
+    counts.map(|count| 100. * count as f64 / frame.len() as f64)
 }
 
 /// The paths of the weights over the loss.

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::figure::{Figure, Optimizer, Panel, Section, Table};
 use crate::plot::PALETTE;
+use crate::shown::visible;
 
 /// Apache ECharts 6.1.0, `dist/echarts.min.js` of its npm package; `README.md` beside it says how it came here.
 const ECHARTS: &[u8] = include_bytes!("assets/echarts.min.js.gz");
@@ -35,16 +36,17 @@ struct Drawn<'a> {
 /// # Errors
 /// None that is expected.
 pub fn page(sections: &[Section]) -> Result<Vec<u8>> {
+    let title = match sections {
+        [section] => section.title.clone(),
+        _ => "Optimizers compared".into(),
+    };
+    let title = shown_title(&title);
     let drawn = sections.iter().map(|Section { id, optimizers, figures, .. }| Drawn { id, optimizers, figures });
     let classes = PALETTE.iter().map(|color| super::look::css(*color)).collect();
     // In a script, only this sign could end it.
     let data = serde_json::to_string(&Data { sections: drawn.collect(), classes })?.replace('<', "\\u003c");
     let mut echarts = String::new();
     GzDecoder::new(ECHARTS).read_to_string(&mut echarts)?;
-    let title = match sections {
-        [section] => section.title.clone(),
-        _ => "Optimizers compared".into(),
-    };
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -61,7 +63,7 @@ pub fn page(sections: &[Section]) -> Result<Vec<u8>> {
                     h1 { (title) }
                     @if sections.len() > 1 {
                         nav aria-label="Sections" {
-                            @for section in sections { a href={ "#" (section.id) } { (section.title) } }
+                            @for section in sections { a href={ "#" (section.id) } { (shown_title(&section.title)) } }
                         }
                     }
                 }
@@ -76,19 +78,26 @@ pub fn page(sections: &[Section]) -> Result<Vec<u8>> {
     Ok(page.into_string().into_bytes())
 }
 
+/// A title without what cannot be seen, and not longer than a line or two.
+fn shown_title(title: &str) -> String {
+    const LONGEST: usize = 120;
+    let visible = visible(title);
+    if visible.chars().count() <= LONGEST { visible } else { visible.chars().take(LONGEST).chain(['…']).collect() }
+}
+
 fn section_of(section: &Section, is_named: bool) -> Markup {
     let Section { id, title, answer, commands, optimizers, results, tables, figures, facts } = section;
     html! {
         section id=(id) {
             // A page of one section has its heading already.
-            h2 { @if is_named { (title) } @else { "Result" } }
-            div.answer { @for paragraph in answer { p { (paragraph) } } }
+            h2 { @if is_named { (shown_title(title)) } @else { "Result" } }
+            div.answer { @for paragraph in answer { p { (visible(paragraph)) } } }
             (table("Results", results))
             @for (name, numbers) in tables { (table(name, numbers)) }
             @for (name, command) in commands {
                 div.command {
                     p { (name) ":" }
-                    pre tabindex="0" role="region" aria-label=(name) { code { (command) } }
+                    pre tabindex="0" role="region" aria-label=(name) { code { (visible(command)) } }
                 }
             }
             noscript { p { "The figures need JavaScript. The tables below them hold the numbers." } }
@@ -162,6 +171,12 @@ fn figure_of(section: &str, figure: &Figure, optimizers: &[Optimizer]) -> Markup
                 }
             }
             @if !figure.note.is_empty() { figcaption { (figure.note) } }
+            @for (name, numbers) in &figure.tables {
+                details {
+                    summary { "Table: " (name) }
+                    (table(name, numbers))
+                }
+            }
             @for panel in &figure.panels {
                 @let numbers = panel.table(optimizers);
                 @if !numbers.rows.is_empty() {

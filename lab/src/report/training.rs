@@ -12,6 +12,7 @@ use crate::data::TaskType;
 use crate::details;
 use crate::plot::looks;
 use crate::tables;
+use crate::train::diverged_at;
 use crate::twins::is_built_in;
 
 /// What is read of the summary.
@@ -125,9 +126,11 @@ fn results(all: &[Curve], optimizers: &[super::figure::Optimizer], trained: &[Tr
     let header = ["Optimizer", "Training loss", "Test loss", accuracy, "Time"].map(Into::into).into();
     let row = |((curve, optimizer), trained): ((&Curve, &super::figure::Optimizer), &Trained)| {
         let last = curve.epochs.last()?;
+        let diverged =
+            diverged_at(&curve.epochs).map_or(String::new(), |epoch| format!(" (diverged at epoch {epoch})"));
         let share = last.test_accuracy.map_or("none".into(), |share| tables::accuracy(share, task));
         let time = format!("{:.3} ms", 1e3 * trained.seconds);
-        Some(vec![optimizer.name.clone(), short(last.train_loss), short(last.test_loss), share, time])
+        Some(vec![optimizer.name.clone() + &diverged, short(last.train_loss), short(last.test_loss), share, time])
     };
     Table { header, rows: all.iter().zip(optimizers).zip(trained).filter_map(row).collect() }
 }

@@ -23,6 +23,9 @@ pub struct Running {
     /// Write no report.html, and no pictures but comparison.png and .svg
     #[arg(long)]
     pub no_report: bool,
+    /// Write event files of the confirmation for TensorBoard, too, into the folder tensorboard of the results
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,
@@ -152,6 +155,9 @@ pub struct MergeArgs {
     /// Write no report.html, and no pictures but comparison.png and .svg
     #[arg(long)]
     pub no_report: bool,
+    /// Write event files of the confirmation for TensorBoard, too, into the folder tensorboard of the results
+    #[arg(long)]
+    pub tensorboard: bool,
     /// Print nothing but errors
     #[arg(long)]
     pub quiet: bool,

@@ -18,8 +18,10 @@ use super::{Sweep, answer, sha256};
 use crate::cli::quoted;
 use crate::folder::Folder;
 use crate::interruption::Interruption;
+use crate::live::Live;
 use crate::output::SUMMARY;
-use crate::tables::{print, progress_bar};
+use crate::tables::print;
+use crate::tensorboard;
 
 /// Compares what the options say.
 ///
@@ -144,12 +146,19 @@ fn end(sweep: &Sweep, running: &Running, folder: &Folder, interruption: &Interru
     let lock = folder.lock(interruption)?;
     // What is over is in the other files. A program that writes a journal yet, or was killed before this, is late.
     journal::paths(folder.path())?.iter().for_each(|path| drop(fs::remove_file(path)));
-    drop(lock);
     let (runs, times) = files::read(folder.path())?;
     let statistics = sweep.statistics(&runs);
-    if !running.no_report {
-        sweep.draw(folder, &statistics)?;
-    }
+    let draw = || -> Result<()> {
+        if !running.no_report {
+            sweep.draw(folder, &statistics)?;
+        }
+        if running.tensorboard {
+            tensorboard::write(folder.path(), &sweep.event_runs(folder)?)?;
+        }
+        Ok(())
+    };
+    let drawn = draw();
+    drop(lock);
     if running.json {
         print(text(folder, SUMMARY)?.trim_end())?;
     } else if !running.quiet {
@@ -160,6 +169,8 @@ fn end(sweep: &Sweep, running: &Running, folder: &Folder, interruption: &Interru
         print(answer::table(sweep, &runs, &statistics, &times))?;
         print(format_args!("Results are in {}", folder.path().join("").display()))?;
     }
+    // The answer is worth more than its pictures.
+    drawn.context("the comparison is complete, but not its report")?;
     let any = statistics.problems.0.iter().any(|(_, problem)| problem.best.is_some());
     ensure!(any, "none finished: every training diverged");
     Ok(())
@@ -219,17 +230,13 @@ fn work(
 ) -> Result<()> {
     let share = keys.iter().skip(task.number).step_by(task.of);
     let left: Vec<Key> = share.filter(|key| !journals.records.contains_key(key)).copied().collect();
-    let progress =
-        progress_bar("{msg} {bar:40} {pos} of {len} trainings, {eta} left", left.len() as u64, running.quiet);
-    progress.set_message(if keys.first().is_some_and(|key| key.phase == Phase::Tune) {
-        "tuning"
-    } else {
-        "confirming"
-    });
+    let live = Live::new("{msg} {bar:40} {pos} of {len} trainings, {eta} left", left.len() as u64, running.quiet);
+    live.set_lines(sweep.experiment.optimizer.iter().map(|optimizer| optimizer.label.as_str()));
+    live.set_message(if keys.first().is_some_and(|key| key.phase == Phase::Tune) { "tuning" } else { "confirming" });
     let stop = || interruption.is_pending();
-    let workers = Workers { sweep, threads, task: task.number, stop: &stop, progress: &progress };
+    let workers = Workers { sweep, threads, task: task.number, stop: &stop, live: &live };
     let worked = workers.run(left, journals);
-    progress.finish_and_clear();
+    drop(live);
     let over = journals.records.len();
     let kept = || format!("{over} trainings are over and kept in '{}'", running.out.display());
     worked.with_context(kept)?;

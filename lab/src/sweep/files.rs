@@ -22,7 +22,8 @@ use crate::interruption::Interruption;
 use crate::output::{self, SUMMARY};
 use crate::plot::Picture;
 use crate::report::{Files, REPORT};
-use crate::summary;
+use crate::train::Epoch;
+use crate::{summary, tensorboard};
 
 /// The experiment, with all defaults.
 pub const EXPERIMENT: &str = "experiment.toml";
@@ -52,22 +53,48 @@ pub fn read(folder: &Path) -> Result<(Runs, Times)> {
         File::open(&path).with_context(|| format!("cannot read '{}'", path.display()))
     };
     let runs = Runs::read(BufReader::new(open("runs.csv")?)).context("runs.csv")?;
-    Ok((runs, read_times(open("timings.csv")?).context("timings.csv")?))
+    Ok((runs, read_times(open("timings.csv")?).context("timings.csv")?.0))
 }
 
-/// The times of a `timings.csv`.
+/// A row of `losses.csv`.
+#[derive(Deserialize)]
+pub struct LossRow {
+    /// The problem's label.
+    pub problem: String,
+    /// The optimizer's label.
+    pub optimizer: String,
+    trial: usize,
+    seed: u32,
+    /// From 1.
+    pub epoch: usize,
+    train_loss: f64,
+    test_loss: f64,
+    train_accuracy: Option<f64>,
+    test_accuracy: Option<f64>,
+}
+
+impl LossRow {
+    /// The last four columns.
+    pub fn losses(&self) -> Epoch {
+        let &Self { train_loss, test_loss, train_accuracy, test_accuracy, .. } = self;
+        Epoch { train_loss, test_loss, train_accuracy, test_accuracy }
+    }
+}
+
+/// The times of a `timings.csv`, and how many rows it has.
 ///
 /// # Errors
 /// Another file.
-pub fn read_times(file: impl Read) -> Result<Times> {
-    let mut times = Times::new();
+pub fn read_times(file: impl Read) -> Result<(Times, usize)> {
+    let (mut times, mut rows) = (Times::new(), 0);
     for row in csv::Reader::from_reader(file).into_deserialize() {
         let (problem, optimizer, phase, _, _, seconds, _): (String, String, Phase, usize, u32, f64, f64) = row?;
+        rows += 1;
         if phase == Phase::Confirm {
             times.entry((problem, optimizer)).or_default().push(seconds);
         }
     }
-    Ok(times)
+    Ok((times, rows))
 }
 
 impl Sweep {
@@ -192,6 +219,28 @@ impl Sweep {
             return Ok(());
         }
         staged?.into_iter().try_for_each(|(staged, _)| staged.persist())
+    }
+
+    /// The confirmation of a folder that is complete, for TensorBoard.
+    ///
+    /// # Errors
+    /// Files that are gone or have changed.
+    pub fn event_runs(&self, folder: &Folder) -> Result<Vec<tensorboard::Run>> {
+        let path = folder.path().join("losses.csv");
+        let shown = || format!("cannot read '{}'", path.display());
+        let file = File::open(&path).with_context(shown)?;
+        let mut runs: Vec<tensorboard::Run> = vec![];
+        for row in csv::Reader::from_reader(BufReader::new(file)).into_deserialize() {
+            let row: LossRow = row.with_context(shown)?;
+            if row.epoch == 1 {
+                let at = self.experiment.optimizer.iter().position(|optimizer| optimizer.label == row.optimizer);
+                let setting = at.and_then(|at| self.plan.settings[at].all.get(row.trial)).with_context(shown)?;
+                let name = format!("{}-{}-{}", row.problem, row.optimizer, row.seed);
+                runs.push(tensorboard::Run { name, spec: setting.spec.clone(), seed: row.seed, epochs: vec![] });
+            }
+            runs.last_mut().with_context(shown)?.epochs.push(row.losses());
+        }
+        Ok(runs)
     }
 
     /// Draws a folder that is complete, unless it has a report.

@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
-
 use super::experiment::Experiment;
-use super::files::{ANSWER, EXPERIMENT, SUMMARY_KEY, Times, read_times};
+use super::files::{ANSWER, EXPERIMENT, LossRow, SUMMARY_KEY, Times, read_times};
 use super::rates::{baseline, rates};
 use super::runs::{Phase, Run, Runs};
 use super::statistics::{self, Problem, Statistics, Verdict, quartiles, statistics};
@@ -18,7 +15,7 @@ use crate::report::figure::{Axis, Figure, Mark, Optimizer, Panel, Section, Serie
 use crate::report::{Files, curves, facts, look, networks};
 use crate::shown::shown;
 use crate::tables;
-use crate::train::Epoch;
+use anyhow::{Context, Result, ensure};
 
 /// The most epochs of a line.
 const EPOCHS: usize = 200;
@@ -39,11 +36,21 @@ pub fn is_comparison(files: &Files) -> Result<bool> {
 pub fn sections(files: &Files, points: usize) -> Result<Vec<Section>> {
     let experiment = Experiment::open(&files.path(EXPERIMENT))?;
     let runs = files.read("runs.csv", |file| Runs::read(file))?;
-    let times = files.read("timings.csv", |file| read_times(file))?;
+    let times = files.read("timings.csv", |file| {
+        let (times, rows) = read_times(file)?;
+        ensure!(rows == runs.rows.len(), "it has {rows} rows, and there are {} runs", runs.rows.len());
+        Ok(times)
+    })?;
     let statistics = statistics(&runs, experiment.tuning.score, experiment.seed);
+    let summary: serde_json::Value = files.read(SUMMARY, |file| Ok(serde_json::from_reader(file)?))?;
+    // Numbers that are read from text are compared with such.
+    let ours: serde_json::Value = serde_json::from_str(&serde_json::to_string(&statistics)?)?;
+    ensure!(summary["statistics"] == ours, "'runs.csv' is not the one that {SUMMARY} is of");
     let answer = files.text(ANSWER)?;
     let epochs = experiment.training.epochs;
-    let bands = files.read("losses.csv", |file| bands(file, epochs, points.min(EPOCHS)))?;
+    let confirmed = runs.rows.iter().filter(|run| run.phase == Phase::Confirm);
+    let rows = confirmed.map(|run| run.outcome.diverged_at.unwrap_or(epochs)).sum();
+    let bands = files.read("losses.csv", |file| bands(file, rows, epochs, points.min(EPOCHS)))?;
     let details = match files.has(DETAILS) {
         true => files.read(DETAILS, |file| {
             let mut bytes = vec![];
@@ -52,7 +59,6 @@ pub fn sections(files: &Files, points: usize) -> Result<Vec<Section>> {
         })?,
         false => vec![],
     };
-    let summary: serde_json::Value = files.read(SUMMARY, |file| Ok(serde_json::from_reader(file)?))?;
     let facts = facts(&summary[SUMMARY_KEY], &summary["versions"]);
 
     let labels: Vec<&str> = experiment.optimizer.iter().map(|optimizer| optimizer.label.as_str()).collect();
@@ -76,7 +82,8 @@ pub fn sections(files: &Files, points: usize) -> Result<Vec<Section>> {
             is_function: of.function().is_some(),
             task,
         };
-        let paragraph: Vec<&str> = paragraphs.next().unwrap_or_default().lines().collect();
+        let paragraph = paragraphs.next().map_or_else(String::new, |text| shortened(text, &labels, &optimizers));
+        let paragraph: Vec<&str> = paragraph.lines().collect();
         let command = paragraph.iter().find_map(|line| line.strip_prefix("Train with it:  "));
         let prefix = if several { format!("{}-", at + 1) } else { String::new() };
         let mut figures = of_problem.figures(&prefix);
@@ -106,40 +113,44 @@ pub fn sections(files: &Files, points: usize) -> Result<Vec<Section>> {
             facts: if at == 0 { facts.clone() } else { vec![] },
         });
     }
-    if let Some(all) = over_problems(&statistics, &labels, &optimizers, paragraphs.next()) {
+    let over = paragraphs.next().map(|text| shortened(text, &labels, &optimizers));
+    if let Some(all) = over_problems(&statistics, &labels, &optimizers, over) {
         sections.insert(0, all);
     }
     Ok(sections)
 }
 
+/// A text in which long labels are as the legend has them.
+fn shortened(text: &str, labels: &[&str], optimizers: &[Optimizer]) -> String {
+    let mut long: Vec<(&&str, &Optimizer)> =
+        labels.iter().zip(optimizers).filter(|(label, optimizer)| **label != optimizer.name).collect();
+    // A label that begins like another must not be taken for it.
+    long.sort_by_key(|(label, _)| std::cmp::Reverse(label.len()));
+    long.iter().fold(text.to_owned(), |text, (label, optimizer)| text.replace(**label, &optimizer.name))
+}
+
 /// Quartiles over seeds of the columns of `losses.csv`, by problem and optimizer: epochs with these.
 type Bands = HashMap<String, HashMap<String, Vec<(usize, [Option<[f64; 3]>; 4])>>>;
 
-#[derive(Deserialize)]
-struct Row {
-    problem: String,
-    optimizer: String,
-    epoch: usize,
-    train_loss: f64,
-    test_loss: f64,
-    train_accuracy: Option<f64>,
-    test_accuracy: Option<f64>,
-}
-
-fn bands(file: &mut dyn std::io::Read, epochs: usize, most: usize) -> Result<Bands> {
+/// Reads so many rows of so many epochs, of which some are drawn.
+fn bands(file: &mut dyn std::io::Read, rows: usize, epochs: usize, most: usize) -> Result<Bands> {
+    let mut read = 0;
     let stride = epochs.div_ceil(most.max(2)).max(1);
     let is_drawn = |epoch: usize| (epoch - 1) % stride == 0 || epoch == epochs;
     let mut all = HashMap::<String, HashMap<String, BTreeMap<usize, [Vec<f64>; 4]>>>::new();
     for row in csv::Reader::from_reader(file).into_deserialize() {
-        let Row { problem, optimizer, epoch, train_loss, test_loss, train_accuracy, test_accuracy } = row?;
-        let losses = Epoch { train_loss, test_loss, train_accuracy, test_accuracy };
+        let row: LossRow = row?;
+        read += 1;
+        let (epoch, losses) = (row.epoch, row.losses());
         if epoch > 0 && is_drawn(epoch) {
-            let columns = all.entry(problem).or_default().entry(optimizer).or_default().entry(epoch).or_default();
+            let columns =
+                all.entry(row.problem).or_default().entry(row.optimizer).or_default().entry(epoch).or_default();
             for (column, values) in columns.iter_mut().enumerate() {
                 values.push(curves::value(&losses, column));
             }
         }
     }
+    ensure!(read == rows, "it has {read} rows, and the runs have {rows} epochs");
     // A run that diverged ends there: what is left of it is worse than all others.
     let of_epoch = |(epoch, columns): (usize, [Vec<f64>; 4]), seeds: usize| {
         let band = |(column, mut values): (usize, Vec<f64>)| {
@@ -465,7 +476,7 @@ fn over_problems(
     statistics: &Statistics,
     labels: &[&str],
     optimizers: &[Optimizer],
-    answer: Option<&str>,
+    answer: Option<String>,
 ) -> Option<Section> {
     let over = statistics.over_problems.as_ref()?;
     let number = |label: &str| labels.iter().position(|other| *other == label);
@@ -498,7 +509,7 @@ fn over_problems(
     Some(Section {
         id: "all".into(),
         title: format!("All {} problems", statistics.problems.0.len()),
-        answer: answer.into_iter().map(Into::into).collect(),
+        answer: answer.into_iter().collect(),
         commands: vec![],
         optimizers: if figure.is_some() { optimizers.to_vec() } else { vec![] },
         results: Table { header: vec!["Optimizer".into(), "Mean rank".into()], rows },

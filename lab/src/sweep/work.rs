@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 use anyhow::{Context, Result, anyhow};
-use indicatif::ProgressBar;
 
 use super::Sweep;
 use super::journal::Journals;
 use super::loaded::Subject;
 use super::plan::Key;
 use super::training::{Job, run};
+use crate::live::Live;
 
 /// The threads that train.
 pub struct Workers<'a> {
@@ -24,8 +24,8 @@ pub struct Workers<'a> {
     pub task: usize,
     /// Whether to stop: runs that have begun are dropped at the end of an epoch.
     pub stop: &'a (dyn Fn() -> bool + Sync),
-    /// Counts the runs.
-    pub progress: &'a ProgressBar,
+    /// Counts the runs, with a line for each optimizer.
+    pub live: &'a Live,
 }
 
 impl Workers<'_> {
@@ -53,7 +53,13 @@ impl Workers<'_> {
                 let what = || format!("'{}' with seed {}", self.sweep.plan.setting(key).spec.text(), job.seed);
                 let Some(trained) = run(&job, subject, &stop).with_context(what)? else { break };
                 locked(&journals).append(key, &trained, self.task)?;
-                self.progress.inc(1);
+                self.live.inc();
+                let loss = trained.outcome.validation_loss;
+                self.live.show(key.optimizer, loss, || {
+                    let what = self.sweep.plan.setting(key).pairs.iter().map(|(key, value)| format!("{key}={value}"));
+                    let what = what.collect::<Vec<_>>().join(",");
+                    format!("{what:16} validation loss {loss:.4}")
+                });
             }
             Ok(())
         };

@@ -43,11 +43,16 @@ impl Folder {
         serde_json::from_str(&self.read(name)).unwrap()
     }
 
-    /// All files of a comparison, without those that hold times.
-    pub fn comparison(&self, out: &str) -> BTreeMap<String, Vec<u8>> {
+    /// All files of a comparison, without what holds times: the costs.
+    pub fn comparison(&self, out: &str) -> Files {
         let entries = fs::read_dir(self.path(out)).unwrap().map(|entry| entry.unwrap());
         let files = entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()));
-        files.filter(|(name, _)| name != "timings.csv").collect()
+        let files = files.filter(|(name, _)| name != "timings.csv" && !name.contains("cost."));
+        Files(
+            files
+                .map(|(name, bytes)| if name == "report.html" { (name, without_costs(&bytes)) } else { (name, bytes) })
+                .collect(),
+        )
     }
 
     /// The program under limits of a shell, as `ulimit` sets them.
@@ -57,6 +62,32 @@ impl Folder {
         command.args(arguments.split_whitespace()).current_dir(self.0.path());
         command
     }
+}
+
+/// Files by name. They are shown by their sizes.
+#[derive(PartialEq)]
+pub struct Files(pub BTreeMap<String, Vec<u8>>);
+
+impl std::fmt::Debug for Files {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let sum =
+            |bytes: &[u8]| bytes.iter().fold(0u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
+        f.debug_map().entries(self.0.iter().map(|(name, bytes)| (name, (bytes.len(), sum(bytes))))).finish()
+    }
+}
+
+/// A report without its figures of costs, as they are drawn and as text.
+fn without_costs(page: &[u8]) -> Vec<u8> {
+    let mut page = String::from_utf8(page.to_vec()).unwrap();
+    for (begin, end) in [("data-figure=\"cost\"", "</figure>"), ("{\"id\":\"cost\"", "{\"id\":\"")] {
+        let mut from = 0;
+        while let Some(at) = page[from..].find(begin).map(|at| from + at) {
+            let to = page[at + begin.len()..].find(end).map_or(page.len(), |length| at + begin.len() + length);
+            page.replace_range(at..to, "");
+            from = at;
+        }
+    }
+    page.into_bytes()
 }
 
 /// Checks that a run failed with one line, and gives that.
