@@ -33,7 +33,7 @@ pub fn principal(vectors: &[Vec<f64>]) -> Option<[Vec<f64>; 2]> {
     let (values, columns) = (rising.S().column_vector(), rising.U());
     let [first, second] = [size - 1, size - 2].map(|at| values[at]);
     // What rounding leaves of a second direction.
-    if !(second > 1e-12 * first) {
+    if second.is_nan() || second <= 1e-12 * first {
         return None;
     }
     let direction = |column: usize| {

@@ -59,7 +59,7 @@ impl Recording {
             points => spread(settings.epochs, points),
         };
         let stride = settings.epochs.div_ceil(NORMS).max(1);
-        let is_recorded = |epoch: &usize| (epoch - 1) % stride == 0 || *epoch == settings.epochs;
+        let is_recorded = |epoch: &usize| (epoch - 1).is_multiple_of(stride) || *epoch == settings.epochs;
         let norm_epochs = match data.weights() {
             0..=WEIGHTS => (1..=settings.epochs).filter(is_recorded).collect(),
             _ => vec![],

@@ -115,6 +115,8 @@ struct Drawing<'a> {
 impl Drawing<'_> {
     /// The scale of an axis for these numbers.
     fn scale(axis: &figure::Axis, numbers: impl Iterator<Item = f64> + Clone) -> Scale {
+        let most = axis.most.unwrap_or(f64::INFINITY);
+        let numbers = numbers.filter(|x| *x <= most).chain(axis.most);
         match axis.range {
             Some([from, to]) => Scale::exact(from, to),
             None if axis.log => Scale::new(numbers.filter(|x| x.is_finite()), true),
@@ -183,13 +185,7 @@ impl Drawing<'_> {
                 if series.shape != Shape::Points && !alone {
                     let thin = series.shape == Shape::Thin;
                     let dash = if thin { Some([3, 3]) } else { dash };
-                    let width = if thin {
-                        1
-                    } else if series.wide {
-                        7
-                    } else {
-                        3
-                    };
+                    let width = if thin { 1 } else { 3 + 4 * series.beneath as u32 };
                     Line { color, dash, width }.draw(&mut chart, points.clone(), zoom)?;
                 }
                 if alone || matches!(series.shape, Shape::Points | Shape::Marked) {

@@ -14,6 +14,9 @@ pub const COLUMNS: [&str; 4] = ["train_loss", "test_loss", "train_accuracy", "te
 /// A line with more points is thinned.
 pub const POINTS: usize = 400;
 
+/// Losses above this many times the first are not shown.
+const MOST_OF_FIRST: f64 = 3.;
+
 /// One training.
 #[derive(Clone, Debug, Default)]
 pub struct Curve {
@@ -85,8 +88,15 @@ pub fn figure(task: TaskType, optimizers: &[Optimizer], note: String, series: im
     let of = |rows: &str| format!("{rows} {}", if task == TaskType::Classification { "accuracy" } else { accuracy });
     let titles = ["Training loss".into(), "Test loss".into(), of("Training"), of("Test")];
     let panel = |(column, title): (usize, String)| {
-        let (x, y) = (Axis::linear("Epoch"), Axis::linear(if column < 2 { "Loss" } else { accuracy }));
-        Panel { title, x, y, series: series(column), ..Panel::default() }.described(optimizers)
+        let series = series(column);
+        let numbers = series.iter().flat_map(|series| &series.points).map(|[_, y]| *y);
+        // A run that explodes would press the others flat.
+        let first = series.iter().filter_map(|series| series.points.first()).map(|[_, y]| *y).fold(0., f64::max);
+        let y = match column {
+            0 | 1 => Axis::linear("Loss").up_to(MOST_OF_FIRST * first, numbers),
+            _ => Axis::linear(accuracy),
+        };
+        Panel { title, x: Axis::linear("Epoch"), y, series, ..Panel::default() }.described(optimizers)
     };
     let panels: Vec<Panel> = titles.into_iter().enumerate().map(panel).collect();
     // No accuracy, of a function, is no panel.

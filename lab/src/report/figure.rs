@@ -90,11 +90,22 @@ pub struct Axis {
     pub log: bool,
     /// Its ends; without them, those of what is drawn.
     pub range: Option<[f64; 2]>,
+    /// The greatest number that is shown; none if all are.
+    pub most: Option<f64>,
     /// Names in the place of the numbers from 0.
     pub names: Vec<String>,
 }
 
 impl Axis {
+    /// The axis up to a `limit`, where some of the numbers are beyond it, and says so.
+    pub fn up_to(mut self, limit: f64, numbers: impl Iterator<Item = f64>) -> Self {
+        if limit > 0. && numbers.filter(|x| x.is_finite()).any(|x| x > limit) {
+            self.most = Some(limit);
+            self.name += " (higher ones are not shown)";
+        }
+        self
+    }
+
     /// An axis of equal differences.
     pub fn linear(name: &str) -> Self {
         Self { name: name.into(), ..Self::default() }
@@ -130,8 +141,8 @@ pub struct Series {
     pub name: String,
     /// How it is drawn.
     pub shape: Shape,
-    /// Whether it is wide, to show on both sides of a later series that is all but the same.
-    pub wide: bool,
+    /// How many later series with solid lines are all but the same: it is wider by as much, to show on both sides.
+    pub beneath: usize,
     /// Points; what is not finite is a gap.
     #[serde(serialize_with = "pairs")]
     pub points: Vec<[f64; 2]>,
@@ -274,24 +285,28 @@ impl Panel {
         Table { header, rows }
     }
 
-    /// Widens each line that a later one hides.
-    fn widen(&mut self) {
+    /// Counts for each line how many later ones hide it.
+    fn count_hidden(&mut self, optimizers: &[Optimizer]) {
         let all = || self.series.iter().flat_map(|series| &series.points).map(|[_, y]| *y).filter(|y| y.is_finite());
         let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), y| (a.min(y), b.max(y)));
         let near = |a: f64, b: f64| !a.is_finite() || (a - b).abs() <= 0.01 * (high - low);
         let hides = |a: &Series, b: &Series| {
             let same = |(a, b): (&[f64; 2], &[f64; 2])| a[0] == b[0] && near(a[1], b[1]);
-            b.shape == a.shape && a.points.len() == b.points.len() && a.points.iter().zip(&b.points).all(same)
+            let is_solid = optimizers.get(b.optimizer).is_some_and(|optimizer| optimizer.look.dash.is_none());
+            is_solid
+                && b.shape == a.shape
+                && a.points.len() == b.points.len()
+                && a.points.iter().zip(&b.points).all(same)
         };
-        let wide: Vec<bool> = (0..self.series.len())
-            .map(|i| self.series[i + 1..].iter().any(|later| hides(&self.series[i], later)))
+        let counts: Vec<usize> = (0..self.series.len())
+            .map(|i| self.series[i + 1..].iter().filter(|later| hides(&self.series[i], later)).count().min(3))
             .collect();
-        self.series.iter_mut().zip(wide).for_each(|(series, wide)| series.wide = wide);
+        self.series.iter_mut().zip(counts).for_each(|(series, count)| series.beneath = count);
     }
 
     /// Says in words where each line begins and ends.
     pub fn described(mut self, optimizers: &[Optimizer]) -> Self {
-        self.widen();
+        self.count_hidden(optimizers);
         let mut said = vec![];
         for series in self.series.iter().filter(|series| series.shape != Shape::Points) {
             let finite = |point: &&[f64; 2]| point[1].is_finite();

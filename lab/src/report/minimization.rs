@@ -17,6 +17,8 @@ use crate::twins::is_built_in;
 
 /// Cells along each axis of a map of the function.
 const CELLS: usize = 96;
+/// Values above this many times that of the start are not shown.
+const MOST_OF_START: f64 = 100.;
 /// Points of the line of a function of one number.
 const POINTS: usize = 200;
 
@@ -63,8 +65,14 @@ pub fn section(summary: &Value, files: &Files, points: usize) -> Result<Section>
     };
     let row = |(path, optimizer): (&Path, &Optimizer)| {
         let (x, value) = path.points.last()?;
+        let diverged = path.points.iter().position(|(_, value)| !value.is_finite());
+        let diverged = diverged.map_or(String::new(), |step| format!(" (diverged at step {step})"));
         let x: Vec<String> = x.iter().take(4).map(|x| short(*x)).collect();
-        Some(vec![optimizer.name.clone(), x.join(", ") + if numbers > 4 { ", …" } else { "" }, short(*value)])
+        Some(vec![
+            optimizer.name.clone() + &diverged,
+            x.join(", ") + if numbers > 4 { ", …" } else { "" },
+            short(*value),
+        ])
     };
     Ok(Section {
         id: "minimize".into(),
@@ -120,6 +128,9 @@ fn values(function: &Function, paths: &[Path], optimizers: &[Optimizer], numbers
     let series = lines(paths, points, |(_, value)| *value);
     let positive = series.iter().flat_map(|series| &series.points).all(|[_, y]| *y >= 0.);
     let axis = if positive { Axis::log("Value") } else { Axis::linear("Value") };
+    let all = series.iter().flat_map(|series| &series.points).map(|[_, y]| *y);
+    let start = paths.first().and_then(|path| path.points.first()).map_or(0., |(_, value)| *value);
+    let axis = axis.up_to(MOST_OF_START * start, all);
     let mut panels = vec![panel("Value of the function", axis, series)];
     if numbers == 1 {
         panels.push(panel("Point", Axis::linear("x"), lines(paths, points, |(x, _)| x[0])));

@@ -113,12 +113,14 @@ fn section_of(section: &Section, is_named: bool) -> Markup {
                 }
             }
             @for figure in figures { (figure_of(id, figure, optimizers)) }
-            details.facts {
-                summary { "Configuration and versions" }
-                div.scroll tabindex="0" role="region" aria-label="Configuration and versions" {
-                    table {
-                        thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } } }
-                        tbody { @for (key, value) in facts { tr { th scope="row" { (key) } td { (value) } } } }
+            @if !facts.is_empty() {
+                details.facts {
+                    summary { "Configuration and versions" }
+                    div.scroll tabindex="0" role="region" aria-label="Configuration and versions" {
+                        table {
+                            thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } } }
+                            tbody { @for (key, value) in facts { tr { th scope="row" { (key) } td { (value) } } } }
+                        }
                     }
                 }
             }

@@ -110,12 +110,12 @@ pub fn sections(files: &Files, points: usize) -> Result<Vec<Section>> {
             results: of_problem.results(),
             tables: vec![],
             figures,
-            facts: if at == 0 { facts.clone() } else { vec![] },
+            facts: if several { vec![] } else { facts.clone() },
         });
     }
     let over = paragraphs.next().map(|text| shortened(text, &labels, &optimizers));
     if let Some(all) = over_problems(&statistics, &labels, &optimizers, over) {
-        sections.insert(0, all);
+        sections.insert(0, Section { facts, ..all });
     }
     Ok(sections)
 }
@@ -130,13 +130,15 @@ fn shortened(text: &str, labels: &[&str], optimizers: &[Optimizer]) -> String {
 }
 
 /// Quartiles over seeds of the columns of `losses.csv`, by problem and optimizer: epochs with these.
-type Bands = HashMap<String, HashMap<String, Vec<(usize, [Option<[f64; 3]>; 4])>>>;
+type Bands = HashMap<String, BandsOfProblem>;
+type BandsOfProblem = HashMap<String, Vec<Band>>;
+type Band = (usize, [Option<[f64; 3]>; 4]);
 
 /// Reads so many rows of so many epochs, of which some are drawn.
 fn bands(file: &mut dyn std::io::Read, rows: usize, epochs: usize, most: usize) -> Result<Bands> {
     let mut read = 0;
     let stride = epochs.div_ceil(most.max(2)).max(1);
-    let is_drawn = |epoch: usize| (epoch - 1) % stride == 0 || epoch == epochs;
+    let is_drawn = |epoch: usize| (epoch - 1).is_multiple_of(stride) || epoch == epochs;
     let mut all = HashMap::<String, HashMap<String, BTreeMap<usize, [Vec<f64>; 4]>>>::new();
     for row in csv::Reader::from_reader(file).into_deserialize() {
         let row: LossRow = row?;
@@ -180,7 +182,7 @@ struct OfProblem<'a> {
     runs: &'a Runs,
     rows: Vec<&'a Run>,
     times: &'a Times,
-    bands: Option<&'a HashMap<String, Vec<(usize, [Option<[f64; 3]>; 4])>>>,
+    bands: Option<&'a BandsOfProblem>,
     labels: &'a [&'a str],
     optimizers: &'a [Optimizer],
     is_function: bool,
@@ -212,7 +214,7 @@ impl OfProblem<'_> {
         let series = |column: usize| {
             let line = |(optimizer, label): (usize, &&str)| {
                 let epochs = self.bands?.get(*label)?;
-                let of = |(epoch, columns): &(usize, [Option<[f64; 3]>; 4])| Some((*epoch as f64, columns[column]?));
+                let of = |(epoch, columns): &Band| Some((*epoch as f64, columns[column]?));
                 let (mut points, mut band) = (vec![], vec![]);
                 for (epoch, [low, middle, high]) in epochs.iter().filter_map(of) {
                     points.push([epoch, middle]);
@@ -258,7 +260,7 @@ impl OfProblem<'_> {
             let mark = |rate: &super::rates::Rate| {
                 let cross = !rate.wins;
                 let text = if cross { format!("{:.0} % diverged", 100. * rate.diverged) } else { "best".into() };
-                (rate.wins || rate.diverged > 0.).then(|| Mark { at: [rate.lr, rate.score], text, cross })
+                (rate.wins || rate.diverged > 0.).then_some(Mark { at: [rate.lr, rate.score], text, cross })
             };
             scores.push(Series {
                 optimizer,
@@ -485,7 +487,12 @@ fn over_problems(
     let rows = ranks.iter().map(|(at, rank)| vec![optimizers[*at].name.clone(), short(*rank)]).collect();
     let figure = over.profile.as_ref().map(|profile| {
         let line = |(label, shares): &(String, Vec<f64>)| {
-            let points = profile.tau.iter().zip(shares).map(|(tau, share)| [*tau, 100. * share]).collect();
+            // Steps: a share holds up to the next factor.
+            let corners = profile.tau.iter().zip(shares).enumerate().flat_map(|(i, (tau, share))| {
+                let earlier = i.checked_sub(1).map(|i| [*tau, 100. * shares[i]]);
+                earlier.into_iter().chain([[*tau, 100. * share]])
+            });
+            let points = corners.collect();
             Some(Series { optimizer: number(label)?, points, ..Series::default() })
         };
         let panel = Panel {

@@ -96,7 +96,7 @@
       const ends = { min: -0.5, max: of.names.length - 0.5, inverse: true };
       return { ...common, ...ends, type: 'value', axisLabel: label, axisTick: { customValues: rows }, splitLine: { show: false } };
     }
-    const range = of.range ? { min: of.range[0], max: of.range[1] } : { scale: true };
+    const range = of.range ? { min: of.range[0], max: of.range[1] } : { scale: true, max: of.most ?? undefined };
     // Labels of the ends of an exact range would be long numbers.
     const label = of.range ? { ...common.axisLabel, showMinLabel: false, showMaxLabel: false } : common.axisLabel;
     return { ...common, ...range, axisLabel: label, type: log ? 'log' : 'value' };
@@ -170,7 +170,7 @@
       clip: true,
       z: thin ? 4 : 3,
       itemStyle: { color: color(look) },
-      lineStyle: { color: color(look), width: thin ? 1 : series.wide ? 6 : 2, type: thin ? [3, 3] : look?.dash ?? 'solid' },
+      lineStyle: { color: color(look), width: thin ? 1 : 2 + 4 * series.beneath, type: thin ? [3, 3] : look?.dash ?? 'solid' },
       emphasis: { disabled: true },
       markPoint: { silent: true, animation: false, label: { show: false }, data: marks },
     };
@@ -181,14 +181,14 @@
   }
 
   // Points that no one sees: the axes reach to the ends of bands and whiskers. One lucky seed does not press the others flat.
-  function reach(shown, logX, logY) {
+  function reach(shown, logX, logY, most) {
     const positive = shown.flatMap((series) => series.points).map(([, y]) => y).filter((y) => y > 0);
     const least = logY && positive.length ? Math.min(...positive) / 10 : -Infinity;
     const ends = shown.flatMap((series) => series.points.flatMap(([x, y], at) => [
       ...(series.band[at] ?? []).filter((end) => end !== null).map((end) => [x, Math.max(end, least)]),
       ...(series.whiskers[at] ?? []).filter((end) => end !== null).map((end) => [end, y]),
     ]));
-    const data = ends.map(([x, y]) => [visible(x, logX), visible(y, logY)]);
+    const data = ends.filter(([, y]) => y <= most).map(([x, y]) => [visible(x, logX), visible(y, logY)]);
     return { type: 'scatter', data, symbolSize: 0, silent: true, tooltip: { show: false } };
   }
 
@@ -281,7 +281,7 @@
         axisPointer: { lineStyle: { color: css('--soft') } },
         formatter: (params) => tip(section, panel, params),
       },
-      series: panel.map ? [...mapSeries(figure, panel, state), ...series] : [...series, reach(shown, logX, logY)],
+      series: panel.map ? [...mapSeries(figure, panel, state), ...series] : [...series, reach(shown, logX, logY, panel.y.most ?? Infinity)],
     };
   }
 
