@@ -195,7 +195,7 @@ pub fn train(dataset: &Dataset, spec: &Spec, settings: &Settings, mut observer: 
         let training = learner.epoch(&mut optimizer, Accuracy::Measured)?;
         let _swapped = optimizer.eval()?;
         let test = learner.evaluate(&data.test, Accuracy::Measured)?;
-        time += start.elapsed() - std::mem::take(&mut learner.apart);
+        time += start.elapsed() - std::mem::take(&mut learner.aside);
         let epoch = Epoch {
             train_loss: training.loss,
             test_loss: test.loss,
@@ -295,7 +295,7 @@ pub struct Learner<'a> {
     retains_gradients: bool,
     gradients: Option<GradStore>,
     /// Time that went into gradients which are only retained.
-    apart: Duration,
+    aside: Duration,
 }
 
 impl<'a> Learner<'a> {
@@ -309,7 +309,7 @@ impl<'a> Learner<'a> {
             shuffle,
             retains_gradients: false,
             gradients: None,
-            apart: Duration::ZERO,
+            aside: Duration::ZERO,
         })
     }
 
@@ -346,7 +346,7 @@ impl<'a> Learner<'a> {
                     // The method computes its own. Behind the step, the graph would have other weights.
                     let start = Instant::now();
                     self.gradients = Some(loss.backward()?);
-                    self.apart += start.elapsed();
+                    self.aside += start.elapsed();
                 }
                 evaluations += optimizer.step(&loss, || loss_of(&network.forward(&batch.x)?))?;
             }

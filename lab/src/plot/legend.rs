@@ -4,6 +4,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::look::{Look, PALETTE, marker};
 use super::paper::{Axis, Drawn, FONT, INK, title_font};
 
 /// Pixels of a row of the legend.
@@ -23,9 +24,37 @@ pub struct Line {
     pub dash: Option<[u32; 2]>,
     /// Pixels across.
     pub width: u32,
+    /// The number of its marker, which lines that are alike in gray do not share.
+    pub marker: usize,
 }
 
+/// How many markers a line has.
+const MARKERS: usize = 6;
+
 impl Line {
+    /// A line of this look.
+    pub fn of(look: Look, width: u32) -> Self {
+        Self { color: look.color, dash: look.dash, width, marker: look.marker }
+    }
+
+    /// Draws some markers on a line through points. Lines that lie on each other have them at different points.
+    ///
+    /// # Errors
+    /// That of the backend.
+    pub fn draw_markers<B: DrawingBackend>(
+        self,
+        chart: &mut ChartContext<B, Cartesian2d<Axis, Axis>>,
+        points: &[(f64, f64)],
+        zoom: u32,
+    ) -> Drawn<B> {
+        let step = points.len().div_ceil(MARKERS).max(1);
+        let first = self.marker * step.div_ceil(PALETTE.len()) % step;
+        let marker = |at: &(f64, f64)| {
+            EmptyElement::at(*at) + Polygon::new(marker(self.marker, (0, 0), zoom), self.color.filled())
+        };
+        chart.draw_series(points.iter().skip(first).step_by(step).map(marker)).map(|_| ())
+    }
+
     /// Draws a line through points.
     ///
     /// # Errors
@@ -136,6 +165,8 @@ pub fn framed<B: DrawingBackend>(
                     let stop = end.min(start + (dash * zoom) as i32);
                     area.draw(&PathElement::new([(start, y), (stop, y)], line.style(zoom)))?;
                 }
+                let shape = marker(line.marker, ((x + end) / 2, y), zoom);
+                area.draw(&Polygon::new(shape, line.color.filled()))?;
             }
             let font = legend_font(zoom).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
             area.draw(&Text::new(entry.label.as_str(), (end + 10 * z, y), font))?;

@@ -32,6 +32,18 @@ pub const DASHES: [[u32; 2]; 3] = [[30, 7], [4, 6], [12, 14]];
 /// Candle's own are dashed, so that they show on top of ours where the curves are the same.
 const BUILT_IN_DASH: [u32; 2] = [10, 7];
 
+/// Markers, in pixels around a point. Colors that are alike in gray have others.
+const MARKERS: [&[(i32, i32)]; PALETTE.len()] = [
+    &[(4, 2), (2, 4), (-2, 4), (-4, 2), (-4, -2), (-2, -4), (2, -4), (4, -2)],
+    &[(4, 4), (-4, 4), (-4, -4), (4, -4)],
+    &[(0, -6), (5, 4), (-5, 4)],
+    &[(0, -6), (6, 0), (0, 6), (-6, 0)],
+    &[(0, 6), (5, -4), (-5, -4)],
+    &[(-6, 0), (4, 5), (4, -5)],
+    &[(6, 0), (-4, 5), (-4, -5)],
+    &[(-5, -5), (5, -5), (1, 0), (5, 5), (-5, 5), (-1, 0)],
+];
+
 /// How an optimizer looks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Look {
@@ -67,4 +79,11 @@ pub fn looks(are_built_in: impl IntoIterator<Item = bool>) -> Vec<Look> {
 pub fn dash(number: usize) -> Option<[u32; 2]> {
     let round = number / PALETTE.len() % (DASHES.len() + 1);
     (round > 0).then(|| DASHES[round - 1])
+}
+
+/// The marker of an optimizer by its number, around a point. It is another when all colors with all dashes are taken.
+pub fn marker(look: usize, (x, y): (i32, i32), zoom: u32) -> Vec<(i32, i32)> {
+    let others = look / (PALETTE.len() * (DASHES.len() + 1));
+    let shape = MARKERS[(look + others) % MARKERS.len()].iter();
+    shape.map(|(right, down)| (x + right * zoom as i32, y + down * zoom as i32)).collect()
 }

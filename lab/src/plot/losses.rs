@@ -29,11 +29,8 @@ pub struct Figure {
 
 struct Curve {
     label: String,
-    color: RGBColor,
-    dash: Option<[u32; 2]>,
+    line: Line,
     built_in: bool,
-    /// Pixels across.
-    width: u32,
     /// Epochs and train losses, epochs and test losses; all finite.
     panels: [Vec<(f64, f64)>; 2],
 }
@@ -125,7 +122,7 @@ impl Figure {
                 let width = if run.built_in { 2 } else { 3 };
                 let panels = [|epoch: &train::Epoch| epoch.train_loss, |epoch: &train::Epoch| epoch.test_loss];
                 let panels = panels.map(|loss| thinned(&run.epochs, loss));
-                Curve { label, color: look.color, dash: look.dash, built_in: run.built_in, width, panels }
+                Curve { label, line: Line::of(look, width), built_in: run.built_in, panels }
             })
             .collect();
         let scale = Scale::new(&curves);
@@ -133,7 +130,7 @@ impl Figure {
         let ours: Vec<usize> = (0..runs.len()).filter(|&i| !runs[i].built_in).collect();
         for (n, &i) in ours.iter().enumerate() {
             if ours[n + 1..].iter().any(|&later| are_alike(&runs[i], &runs[later], scale)) {
-                curves[i].width += 4;
+                curves[i].line.width += 4;
             }
         }
         let epochs = runs.iter().map(|run| run.epochs.len()).max().unwrap_or(0);
@@ -169,14 +166,15 @@ impl Figure {
         for curve in &self.curves {
             let points: Vec<_> = curve.panels[column].iter().map(|&(epoch, loss)| (epoch, loss / scale.unit)).collect();
             for part in scale.visible(&points) {
-                let style = curve.style(zoom);
+                let Line { color, width, .. } = curve.line;
                 if part.iter().all(|point| *point == part[0]) {
                     // Candle's is a ring around ours, and what lies beneath another is wider.
-                    let style = if curve.built_in { style } else { curve.color.filled() };
-                    let radius = if curve.built_in { 11 } else { curve.width + 2 };
+                    let style = if curve.built_in { color.stroke_width(width * zoom) } else { color.filled() };
+                    let radius = if curve.built_in { 11 } else { width + 2 };
                     chart.draw_series(part.first().map(|&point| Circle::new(point, radius * zoom, style)))?;
                 } else {
-                    curve.line().draw(&mut chart, part, zoom)?;
+                    curve.line.draw_markers(&mut chart, &part, zoom)?;
+                    curve.line.draw(&mut chart, part, zoom)?;
                 }
             }
         }
@@ -185,7 +183,7 @@ impl Figure {
 
     fn legend(&self) -> Legend {
         let named = self.curves.len() - self.unnamed;
-        let entry = |curve: &Curve| Entry { label: curve.label.clone(), line: Some(curve.line()) };
+        let entry = |curve: &Curve| Entry { label: curve.label.clone(), line: Some(curve.line) };
         let more = (self.unnamed > 0).then(|| Entry { label: format!("and {} more", self.unnamed), line: None });
         Legend::new(self.curves[..named].iter().map(entry).chain(more), SIZE.0)
     }
@@ -204,16 +202,6 @@ impl Picture for Figure {
             self.draw_panel(panel, title, column, zoom)?;
         }
         Ok(())
-    }
-}
-
-impl Curve {
-    fn line(&self) -> Line {
-        Line { color: self.color, dash: self.dash, width: self.width }
-    }
-
-    fn style(&self, zoom: u32) -> ShapeStyle {
-        self.color.stroke_width(self.width * zoom)
     }
 }
 
@@ -353,7 +341,7 @@ mod tests {
         let looks: std::collections::HashSet<_> = figure(MOST_NAMED)
             .curves
             .iter()
-            .map(|curve| (curve.color.0, curve.color.1, curve.color.2, curve.dash))
+            .map(|curve| (curve.line.color.0, curve.line.color.1, curve.line.color.2, curve.line.dash))
             .collect();
         assert_eq!(looks.len(), MOST_NAMED);
         assert!(figure(MOST_NAMED + 7).svg().unwrap().contains("\nand 7 more\n"));

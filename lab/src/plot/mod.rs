@@ -18,7 +18,7 @@ mod paper;
 mod scale;
 pub mod thin;
 
-pub use look::{DASHES, Look, PALETTE, dash, looks};
+pub use look::{Look, PALETTE, dash, looks, marker};
 pub use losses::Figure;
 pub use panels::Panels;
 pub use paper::{Axis, Drawn, FONT, INK, Picture, fitted, mesh, register_font, title_font};

@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::legend::{Entry, LEGEND_ROW, Legend, Line, framed, legend_font, longest};
-use super::look::PALETTE;
+use super::look::{PALETTE, marker};
 use super::paper::{Axis, Drawn, FONT, INK, Picture, fitted, mesh, register_font, title_font};
 use super::scale::Scale;
 use crate::report::figure::{self, Figure, Map, Optimizer, Panel, Series, Shape};
@@ -16,7 +16,7 @@ use crate::report::figure::{self, Figure, Map, Optimizer, Panel, Series, Shape};
 const WIDTH: u32 = 1600;
 const WIDTH_OF_ONE: u32 = 900;
 /// Pixels of a panel down: of lines, of a map, and of a map alone.
-const LINES: u32 = 400;
+const LINES: u32 = 420;
 const MAP: u32 = 370;
 const ONE: u32 = 700;
 /// Pixels above the panels and below.
@@ -81,7 +81,7 @@ impl<'a> Panels<'a> {
         let entry = |number: usize| {
             let optimizer = &self.optimizers[number];
             let label = fitted(&optimizer.name, &legend_font(1), longest(self.width()));
-            Entry { label, line: Some(Line { color: optimizer.look.color, dash: optimizer.look.dash, width: 3 }) }
+            Entry { label, line: Some(Line::of(optimizer.look, 3)) }
         };
         Legend::new((0..self.optimizers.len()).filter(drawn).map(entry), self.width())
     }
@@ -148,6 +148,7 @@ impl Drawing<'_> {
         let title = fitted(&panel.title, &(FONT, 21).into_font(), area.dim_in_pixel().0 / zoom - 80);
         let mut chart = ChartBuilder::on(area)
             .caption(title, font(21))
+            .margin_top(12 * zoom)
             .margin_right(14 * zoom)
             .x_label_area_size(52 * zoom)
             .y_label_area_size(if names.is_empty() { 78 } else { 200 } * zoom)
@@ -176,25 +177,33 @@ impl Drawing<'_> {
         let is_drawn = |[a, b]: [f64; 2]| a.is_finite() && b.is_finite() && (!x.log || a > 0.) && (!y.log || b > 0.);
         for series in &panel.series {
             let look = self.optimizers.get(series.optimizer).map(|optimizer| optimizer.look);
-            let (color, dash) = look.map_or((GRAY, None), |look| (look.color, look.dash));
-            self.draw_ends(&mut chart, series, color, &place, &is_drawn)?;
+            let thin = series.shape == Shape::Thin;
+            let line = match look {
+                Some(look) if thin => Line { dash: Some([3, 3]), ..Line::of(look, 1) },
+                Some(look) => Line::of(look, 3 + 4 * series.beneath as u32),
+                None => Line { color: GRAY, dash: None, width: 3, marker: 0 },
+            };
+            self.draw_ends(&mut chart, series, line.color, &place, &is_drawn)?;
             let parts = series.points.split(|point| !is_drawn(*point)).filter(|part| !part.is_empty());
             for part in parts {
                 let points: Vec<(f64, f64)> = part.iter().map(|point| place(*point)).collect();
-                let alone = points.len() == 1;
-                if series.shape != Shape::Points && !alone {
-                    let thin = series.shape == Shape::Thin;
-                    let dash = if thin { Some([3, 3]) } else { dash };
-                    let width = if thin { 1 } else { 3 + 4 * series.beneath as u32 };
-                    Line { color, dash, width }.draw(&mut chart, points.clone(), zoom)?;
+                let is_line = series.shape != Shape::Points && points.len() > 1;
+                if is_line {
+                    line.draw(&mut chart, points.clone(), zoom)?;
                 }
-                if alone || matches!(series.shape, Shape::Points | Shape::Marked) {
-                    let radius = if series.shape == Shape::Points || alone { 5 } else { 3 };
-                    dots(&mut chart, points.into_iter(), radius * zoom, color.filled())?;
+                if is_line && series.shape == Shape::Line {
+                    if look.is_some() {
+                        line.draw_markers(&mut chart, &points, zoom)?;
+                    }
+                } else if !thin {
+                    let shape = |at| {
+                        EmptyElement::at(at) + Polygon::new(marker(line.marker, (0, 0), zoom), line.color.filled())
+                    };
+                    chart.draw_series(points.into_iter().map(shape))?;
                 }
             }
             for mark in series.marks.iter().filter(|mark| is_drawn(mark.at)) {
-                let (at, style) = (place(mark.at), color.stroke_width(2 * zoom));
+                let (at, style) = (place(mark.at), line.color.stroke_width(2 * zoom));
                 if mark.cross {
                     chart.draw_series([Cross::new(at, 6 * zoom, style)])?;
                 } else {
@@ -314,13 +323,4 @@ fn finer(cells: &[u8], n: usize) -> (Vec<u8>, usize) {
         (across[0] + (across[1] - across[0]) * y.fract()).round() as u8
     };
     ((0..m * m).map(cell).collect(), m)
-}
-
-fn dots<B: DrawingBackend>(
-    chart: &mut ChartContext<B, Cartesian2d<Axis, Axis>>,
-    points: impl Iterator<Item = (f64, f64)>,
-    radius: u32,
-    style: ShapeStyle,
-) -> Drawn<B> {
-    chart.draw_series(points.map(|point| Circle::new(point, radius, style))).map(|_| ())
 }

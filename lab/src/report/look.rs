@@ -6,20 +6,8 @@ use plotters::style::RGBColor;
 use serde::{Serialize, Serializer};
 
 use super::figure::Optimizer;
-use crate::plot::Look;
+use crate::plot::{Look, marker};
 use crate::shown::shown;
-
-/// Markers in the words of ECharts, in the order of those on paper.
-const SYMBOLS: [&str; 8] = [
-    "circle",
-    "rect",
-    "triangle",
-    "diamond",
-    "path://M0,0L10,0L5,9Z",
-    "path://M9,0L9,10L0,5Z",
-    "path://M0,0L9,5L0,10Z",
-    "path://M0,0L10,0L6,5L10,10L0,10L4,5Z",
-];
 
 /// A color as CSS writes it.
 pub fn css(RGBColor(r, g, b): RGBColor) -> String {
@@ -33,10 +21,12 @@ pub fn serialize<S: Serializer>(look: &Look, serializer: S) -> Result<S::Ok, S::
         light: String,
         dark: String,
         dash: Option<[u32; 2]>,
-        symbol: &'static str,
+        /// The marker as a path of SVG, around 0.
+        marker: String,
     }
-    let symbol = SYMBOLS[look.marker % SYMBOLS.len()];
-    OnPage { light: css(look.color), dark: css(look.on_dark), dash: look.dash, symbol }.serialize(serializer)
+    let corners: Vec<String> = marker(look.marker, (0, 0), 1).iter().map(|(x, y)| format!("{x},{y}")).collect();
+    let marker = format!("M{}Z", corners.join("L"));
+    OnPage { light: css(look.color), dark: css(look.on_dark), dash: look.dash, marker }.serialize(serializer)
 }
 
 /// Optimizers of these names and looks. Names that are too long are cut, and those that are then alike get a number.

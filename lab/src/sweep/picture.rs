@@ -10,7 +10,7 @@ use super::rates::{Rate, baseline, rates};
 use super::runs::{Phase, Run, Runs};
 use super::statistics::Statistics;
 use crate::plot::{
-    Axis, DASHES, Drawn, FONT, INK, PALETTE, Picture, Scale, dash, fitted, mesh, register_font, title_font,
+    Axis, Drawn, FONT, INK, PALETTE, Picture, Scale, dash, fitted, marker, mesh, register_font, title_font,
 };
 
 /// Pixels across.
@@ -31,17 +31,6 @@ const SAMPLE: u32 = 67;
 const MOST_BANDS: usize = 8;
 /// The most optimizers that are drawn. A picture of thousands takes gigabytes.
 const MOST_ROWS: usize = 64;
-/// Markers, in pixels around a point. Colors that are alike in gray have others.
-const MARKERS: [&[(i32, i32)]; PALETTE.len()] = [
-    &[(4, 2), (2, 4), (-2, 4), (-4, 2), (-4, -2), (-2, -4), (2, -4), (4, -2)],
-    &[(4, 4), (-4, 4), (-4, -4), (4, -4)],
-    &[(0, -6), (5, 4), (-5, 4)],
-    &[(0, -6), (6, 0), (0, 6), (-6, 0)],
-    &[(0, 6), (5, -4), (-5, -4)],
-    &[(-6, 0), (4, 5), (4, -5)],
-    &[(6, 0), (-4, 5), (-4, -5)],
-    &[(-5, -5), (5, -5), (1, 0), (5, 5), (-5, 5), (-1, 0)],
-];
 /// Losses this many times that of a constant prediction stand at the end of their axis.
 const MOST_OF_BASELINE: f64 = 10.;
 /// The most problems that are drawn.
@@ -371,13 +360,6 @@ fn note_font(zoom: u32) -> FontDesc<'static> {
 
 fn note_style(zoom: u32) -> TextStyle<'static> {
     note_font(zoom).color(&GRAY).pos(Pos::new(HPos::Center, VPos::Top))
-}
-
-/// The marker of an optimizer by its number, around a point. It is another when all colors with all dashes are taken.
-fn marker(look: usize, (x, y): (i32, i32), zoom: u32) -> Vec<(i32, i32)> {
-    let others = look / (PALETTE.len() * (DASHES.len() + 1));
-    let shape = MARKERS[(look + others) % MARKERS.len()].iter();
-    shape.map(|(right, down)| (x + right * zoom as i32, y + down * zoom as i32)).collect()
 }
 
 #[cfg(test)]

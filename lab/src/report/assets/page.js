@@ -148,6 +148,12 @@
     };
   }
 
+  // Some markers on a line, for who cannot tell its color. Lines that lie on each other have them at different points.
+  function hasMarker(series, at) {
+    const step = Math.max(1, Math.ceil(series.points.length / 6));
+    return series.points.length === 1 || at % step === (series.optimizer * Math.ceil(step / 8)) % step;
+  }
+
   function seriesOf(section, panel, series, logX, logY) {
     const look = section.optimizers[series.optimizer];
     const thin = series.shape === 'thin';
@@ -163,9 +169,10 @@
       type: series.shape === 'points' ? 'scatter' : 'line',
       name: fullName(section, series),
       data: series.points.map(([x, y]) => [visible(x, logX), visible(y, logY)]),
-      symbol: look ? look.symbol : 'circle',
-      symbolSize: series.shape === 'points' ? 9 : panel.map ? 4 : 6,
-      showSymbol: marked || series.points.length === 1,
+      symbol: look ? `path://${look.marker}` : 'circle',
+      symbolSize: marked ? (series.shape === 'points' ? 11 : panel.map ? 5 : 7) : (_, { dataIndex }) => (hasMarker(series, dataIndex) ? 9 : 0),
+      showSymbol: look !== undefined && !thin,
+      showAllSymbol: true,
       connectNulls: false,
       clip: true,
       z: thin ? 4 : 3,
@@ -374,10 +381,15 @@
     const samples = () => {
       for (const button of buttons) {
         const look = section.optimizers[Number(button.dataset.optimizer)];
-        const line = document.createElementNS('http://www.w3.org/2000/svg', 'line');
-        const attributes = { x1: 1, x2: 33, y1: 6, y2: 6, stroke: color(look), 'stroke-width': 3, 'stroke-dasharray': (look.dash ?? []).join(' ') };
-        Object.entries(attributes).forEach(([name, value]) => line.setAttribute(name, value));
-        button.querySelector('svg').replaceChildren(line);
+        const element = (name, attributes) => {
+          const made = document.createElementNS('http://www.w3.org/2000/svg', name);
+          Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
+          return made;
+        };
+        const dash = (look.dash ?? []).join(' ');
+        const line = element('line', { x1: 1, x2: 33, y1: 6, y2: 6, stroke: color(look), 'stroke-width': 2, 'stroke-dasharray': dash });
+        const marker = element('path', { d: look.marker, transform: 'translate(17 6)', fill: color(look) });
+        button.querySelector('svg').replaceChildren(line, marker);
       }
     };
     const redraw = (animate) => { samples(); charts.forEach((one) => one.redraw(animate)); };
