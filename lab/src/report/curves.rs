@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::figure::{Axis, Figure, Mark, Optimizer, Panel, Series, Shape};
 use crate::data::TaskType;
-use crate::plot::thin::thinned;
+use crate::plot::thin::{Thinner, thinned};
 use crate::train::{Epoch, diverged_at};
 
 /// What is known of an epoch, in the order of the columns of `losses.csv`.
@@ -14,6 +14,8 @@ pub const COLUMNS: [&str; 4] = ["train_loss", "test_loss", "train_accuracy", "te
 /// A line with more points is thinned.
 pub const POINTS: usize = 400;
 
+/// Parts of a training of which no more than four epochs each are retained.
+const PARTS: usize = 2000;
 /// Losses above this many times the first are not shown.
 const MOST_OF_FIRST: f64 = 3.;
 
@@ -22,15 +24,34 @@ const MOST_OF_FIRST: f64 = 3.;
 pub struct Curve {
     /// The optimizer's spec or label.
     pub optimizer: String,
-    /// All epochs, from the first.
-    pub epochs: Vec<Epoch>,
+    /// Epochs by number from 0: all, or of many some.
+    pub epochs: Vec<(usize, Epoch)>,
+    /// How many there are in all.
+    pub count: usize,
+    /// The first, from 1, with a loss that is NaN or infinite.
+    pub diverged_at: Option<usize>,
 }
 
-/// The trainings of a `losses.csv`, which follow each other.
+/// A curve that is read.
+struct Reading {
+    optimizer: String,
+    epochs: Thinner<Epoch>,
+    diverged_at: Option<usize>,
+}
+
+impl Reading {
+    fn finish(self) -> Curve {
+        let Self { optimizer, epochs, diverged_at } = self;
+        Curve { optimizer, count: epochs.count(), epochs: epochs.finish(), diverged_at }
+    }
+}
+
+/// The trainings of a `losses.csv`, which follow each other, of `epochs` each. Of more than [`PARTS`], some are left out,
+/// unless `all` are asked for.
 ///
 /// # Errors
 /// Other columns, epochs that do not follow each other, or a cell that is no number; the message names the line.
-pub fn read(file: impl Read) -> Result<Vec<Curve>> {
+pub fn read(file: impl Read, epochs: usize, all: bool) -> Result<Vec<Curve>> {
     let mut reader = csv::Reader::from_reader(file);
     let header = reader.headers()?.clone();
     let column = |name: &str| {
@@ -40,7 +61,8 @@ pub fn read(file: impl Read) -> Result<Vec<Curve>> {
     let (optimizer, epoch) = (column("optimizer")?, column("epoch")?);
     let numbers = COLUMNS.map(column);
     let numbers: Vec<usize> = numbers.into_iter().collect::<Result<_>>()?;
-    let mut curves: Vec<Curve> = vec![];
+    let parts = if all { usize::MAX } else { PARTS };
+    let mut curves: Vec<Reading> = vec![];
     let mut row = csv::StringRecord::new();
     while reader.read_record(&mut row)? {
         let line = row.position().map_or(0, csv::Position::line);
@@ -54,22 +76,28 @@ pub fn read(file: impl Read) -> Result<Vec<Curve>> {
         let name = row.get(optimizer).unwrap_or_default();
         let at = number(epoch)?.unwrap_or(f64::NAN);
         if at == 1. {
-            curves.push(Curve { optimizer: name.into(), epochs: vec![] });
+            let losses = |epoch: &Epoch| [epoch.train_loss, epoch.test_loss];
+            let epochs = Thinner::new(epochs, parts, losses);
+            curves.push(Reading { optimizer: name.into(), epochs, diverged_at: None });
         }
-        let last = curves.last_mut().filter(|last| last.optimizer == name && at == last.epochs.len() as f64 + 1.);
+        let last = curves.last_mut().filter(|last| last.optimizer == name && at == last.epochs.count() as f64 + 1.);
         let curve =
             last.with_context(|| format!("line {line}: epoch {at} follows no epoch before it; allowed: from 1 on"))?;
         let [train_loss, test_loss, train_accuracy, test_accuracy] = [0, 1, 2, 3].map(|i| number(numbers[i]));
         let loss = |number: Result<Option<f64>>| number.map(|number| number.unwrap_or(f64::NAN));
-        curve.epochs.push(Epoch {
+        let epoch = Epoch {
             train_loss: loss(train_loss)?,
             test_loss: loss(test_loss)?,
             train_accuracy: train_accuracy?,
             test_accuracy: test_accuracy?,
-        });
+        };
+        if diverged_at(&[epoch]).is_some() {
+            curve.diverged_at.get_or_insert(curve.epochs.count() + 1);
+        }
+        curve.epochs.push(epoch);
     }
     ensure!(!curves.is_empty(), "it has no epochs");
-    Ok(curves)
+    Ok(curves.into_iter().map(Reading::finish).collect())
 }
 
 /// One of [`COLUMNS`] of an epoch; NaN where there is none.
@@ -118,10 +146,13 @@ fn has_numbers(points: &[[f64; 2]]) -> bool {
 
 /// A column of a training, with a mark where it diverged.
 pub fn series(optimizer: usize, curve: &Curve, column: usize, points: usize) -> Series {
-    let values = || curve.epochs.iter().map(|epoch| value(epoch, column));
+    let values = || curve.epochs.iter().map(|(_, epoch)| value(epoch, column));
     let finite = values().take_while(|x| x.is_finite()).count();
-    let point = |i: usize| [(i + 1) as f64, value(&curve.epochs[i], column)];
-    let diverged = diverged_at(&curve.epochs).filter(|_| column < 2);
+    let point = |i: usize| {
+        let (at, epoch) = &curve.epochs[i];
+        [(at + 1) as f64, value(epoch, column)]
+    };
+    let diverged = curve.diverged_at.filter(|_| column < 2);
     let mark = |(last, epoch): (usize, usize)| Mark {
         at: point(last),
         text: format!("diverged at epoch {epoch}"),

@@ -12,11 +12,13 @@ use super::{Files, facts, look};
 use crate::details::{middle, range_of};
 use crate::minimize::Function;
 use crate::plot::looks;
-use crate::plot::thin::thinned;
+use crate::plot::thin::{Thinner, thinned};
 use crate::twins::is_built_in;
 
 /// Cells along each axis of a map of the function.
 const CELLS: usize = 96;
+/// Parts of a path of which no more than four points each are retained.
+const PARTS: usize = 2000;
 /// Values above this many times that of the start are not shown.
 const MOST_OF_START: f64 = 100.;
 /// Points of the line of a function of one number.
@@ -30,10 +32,16 @@ struct Summary {
     command: String,
 }
 
-/// The way of an optimizer: points with the value of the function there.
+/// A point with the value of the function there.
+type Point = (Vec<f64>, f64);
+
+/// The way of an optimizer.
 struct Path {
     optimizer: String,
-    points: Vec<(Vec<f64>, f64)>,
+    /// Points by step: all, or of many some.
+    points: Vec<(usize, Point)>,
+    /// The first step whose value is not finite.
+    diverged_at: Option<usize>,
 }
 
 /// The section of a minimization, whose lines have so many points.
@@ -44,10 +52,11 @@ pub fn section(summary: &Value, files: &Files, points: usize) -> Result<Section>
     let summary = Summary::deserialize(summary).context("summary.json is not of this program's version")?;
     let name = summary.configuration["function"].as_str().unwrap_or_default();
     let function = Function::named(name)?;
-    let paths = files.read("minimize.csv", |file| read(file))?;
+    let steps = summary.configuration["steps"].as_u64().unwrap_or(0) as usize;
+    let paths = files.read("minimize.csv", |file| read(file, steps))?;
     let names: Vec<&str> = paths.iter().map(|path| path.optimizer.as_str()).collect();
     let optimizers = look::optimizers(names.iter().copied(), &looks(names.iter().map(|name| is_built_in(name))));
-    let numbers = paths.first().and_then(|path| path.points.first()).map_or(0, |(x, _)| x.len());
+    let numbers = paths.first().and_then(|path| path.points.first()).map_or(0, |(_, (x, _))| x.len());
 
     let mut figures = vec![values(function, &paths, &optimizers, numbers, points)];
     figures.extend(match numbers {
@@ -55,18 +64,16 @@ pub fn section(summary: &Value, files: &Files, points: usize) -> Result<Section>
         2 => contours(function, &paths, points)?,
         _ => None,
     });
-    let last = |path: &Path| path.points.last().map_or(f64::INFINITY, |(_, value)| *value);
+    let last = |path: &Path| path.points.last().map_or(f64::INFINITY, |(_, (_, value))| *value);
     let finite = paths.iter().zip(&optimizers).filter(|(path, _)| last(path).is_finite());
-    let steps = paths.iter().map(|path| path.points.len().saturating_sub(1)).max().unwrap_or(0);
     let best = finite.min_by(|(a, _), (b, _)| last(a).total_cmp(&last(b)));
     let answer = match best {
         Some((path, best)) => format!("{} has the lowest value after {steps} steps: {}.", best.name, short(last(path))),
         None => "Every path diverged.".into(),
     };
     let row = |(path, optimizer): (&Path, &Optimizer)| {
-        let (x, value) = path.points.last()?;
-        let diverged = path.points.iter().position(|(_, value)| !value.is_finite());
-        let diverged = diverged.map_or(String::new(), |step| format!(" (diverged at step {step})"));
+        let (_, (x, value)) = path.points.last()?;
+        let diverged = path.diverged_at.map_or(String::new(), |step| format!(" (diverged at step {step})"));
         let x: Vec<String> = x.iter().take(4).map(|x| short(*x)).collect();
         Some(vec![
             optimizer.name.clone() + &diverged,
@@ -90,32 +97,45 @@ pub fn section(summary: &Value, files: &Files, points: usize) -> Result<Section>
     })
 }
 
-fn read(file: &mut dyn std::io::Read) -> Result<Vec<Path>> {
-    let mut paths: Vec<Path> = vec![];
+/// Reads the paths, of so many steps. Of more than [`PARTS`], some are left out.
+fn read(file: &mut dyn std::io::Read, steps: usize) -> Result<Vec<Path>> {
+    let mut paths: Vec<(String, Thinner<Point>, Option<usize>)> = vec![];
     for row in csv::Reader::from_reader(file).into_records() {
         let row = row?;
         let cells: Vec<&str> = row.iter().collect();
         let [optimizer, step, x @ .., value] = cells.as_slice() else { anyhow::bail!("a row has too few cells") };
         if *step == "0" {
-            paths.push(Path { optimizer: (*optimizer).into(), points: vec![] });
+            let points =
+                Thinner::new(steps + 1, PARTS, |(x, value): &Point| [x.first().copied().unwrap_or(0.), *value]);
+            paths.push(((*optimizer).into(), points, None));
         }
-        let path = paths.last_mut().context("the first row is not step 0")?;
+        let (_, points, diverged_at) = paths.last_mut().context("the first row is not step 0")?;
         let x = x.iter().map(|x| x.parse()).collect::<Result<_, _>>()?;
-        path.points.push((x, value.parse()?));
+        let value: f64 = value.parse()?;
+        if !value.is_finite() {
+            diverged_at.get_or_insert(points.count());
+        }
+        points.push((x, value));
     }
     ensure!(!paths.is_empty(), "it has no rows");
-    Ok(paths)
+    let path = |(optimizer, points, diverged_at): (String, Thinner<Point>, Option<usize>)| Path {
+        optimizer,
+        points: points.finish(),
+        diverged_at,
+    };
+    Ok(paths.into_iter().map(path).collect())
 }
 
 /// A line of each path, of `number` over steps.
-fn lines(paths: &[Path], points: usize, number: impl Fn(&(Vec<f64>, f64)) -> f64) -> Vec<Series> {
+fn lines(paths: &[Path], points: usize, number: impl Fn(&Point) -> f64) -> Vec<Series> {
     let line = |(optimizer, path): (usize, &Path)| {
-        let at = |step: usize| number(&path.points[step]);
-        let finite = (0..path.points.len()).take_while(|step| at(*step).is_finite()).count();
-        let points: Vec<[f64; 2]> =
-            thinned(finite, points, at).into_iter().map(|step| [step as f64, at(step)]).collect();
-        let mark = |last: &[f64; 2]| Mark { at: *last, text: format!("diverged at step {finite}"), cross: true };
-        let marks = points.last().filter(|_| finite < path.points.len()).map(mark).into_iter().collect();
+        let at = |i: usize| number(&path.points[i].1);
+        let finite = (0..path.points.len()).take_while(|i| at(*i).is_finite()).count();
+        let points = thinned(finite, points, at).into_iter();
+        let points: Vec<[f64; 2]> = points.map(|i| [path.points[i].0 as f64, at(i)]).collect();
+        let mark =
+            |(at, step): (&[f64; 2], usize)| Mark { at: *at, text: format!("diverged at step {step}"), cross: true };
+        let marks = points.last().zip(path.diverged_at).map(mark).into_iter().collect();
         Series { optimizer, points, marks, ..Series::default() }
     };
     paths.iter().enumerate().map(line).collect()
@@ -129,7 +149,7 @@ fn values(function: &Function, paths: &[Path], optimizers: &[Optimizer], numbers
     let positive = series.iter().flat_map(|series| &series.points).all(|[_, y]| *y >= 0.);
     let axis = if positive { Axis::log("Value") } else { Axis::linear("Value") };
     let all = series.iter().flat_map(|series| &series.points).map(|[_, y]| *y);
-    let start = paths.first().and_then(|path| path.points.first()).map_or(0., |(_, value)| *value);
+    let start = paths.first().and_then(|path| path.points.first()).map_or(0., |(_, (_, value))| *value);
     let axis = axis.up_to(MOST_OF_START * start, all);
     let mut panels = vec![panel("Value of the function", axis, series)];
     if numbers == 1 {
@@ -147,21 +167,21 @@ fn values(function: &Function, paths: &[Path], optimizers: &[Optimizer], numbers
 
 /// The ends of the finite coordinates of all paths. One that explodes would leave no picture of the others.
 fn range(paths: &[Path], axis: usize) -> Option<[f64; 2]> {
-    let start = paths.first()?.points.first()?.0[axis];
+    let start = paths.first()?.points.first()?.1.0[axis];
     let far = |path: &&Path| {
-        let farthest = path.points.iter().map(|(x, _)| (x[axis] - start).abs()).fold(0., f64::max);
+        let farthest = path.points.iter().map(|(_, (x, _))| (x[axis] - start).abs()).fold(0., f64::max);
         farthest.is_finite() && farthest <= 10. * start.abs().max(1.)
     };
-    let near = paths.iter().filter(far).flat_map(|path| &path.points).map(|(x, _)| x[axis]);
+    let near = paths.iter().filter(far).flat_map(|path| &path.points).map(|(_, (x, _))| x[axis]);
     range_of(near, 0.15).or(Some([start - 1., start + 1.]))
 }
 
-fn points_of(path: &Path, points: usize) -> Vec<(Vec<f64>, f64)> {
-    let finite =
-        path.points.iter().take_while(|(x, value)| value.is_finite() && x.iter().all(|x| x.is_finite())).count();
+fn points_of(path: &Path, points: usize) -> Vec<Point> {
+    let is_finite = |(_, (x, value)): &&(usize, Point)| value.is_finite() && x.iter().all(|x| x.is_finite());
+    let finite = path.points.iter().take_while(is_finite).count();
     let stride = finite.div_ceil(points).max(1);
     let last = finite.checked_sub(1).filter(|last| last % stride != 0);
-    (0..finite).step_by(stride).chain(last).map(|step| path.points[step].clone()).collect()
+    (0..finite).step_by(stride).chain(last).map(|i| path.points[i].1.clone()).collect()
 }
 
 /// The paths over the line of a function of one number.

@@ -22,7 +22,7 @@ impl Overlay {
     /// # Errors
     /// No `losses.csv`.
     pub fn open(path: &Path) -> Result<Self> {
-        let read = || curves::read(folder::open(path)?);
+        let read = || curves::read(folder::open(path)?, 0, true);
         let curves = read().with_context(|| format!("--overlay '{}'", shown_path(path)))?;
         Ok(Self { name: shown(&path.file_name().unwrap_or_default().to_string_lossy()), curves })
     }
@@ -43,10 +43,10 @@ impl Overlay {
         );
         for curve in matched {
             ensure!(
-                curve.epochs.len() == epochs,
+                curve.count == epochs,
                 "--overlay '{}' has {} epochs of {}; allowed: {epochs}, as this run has",
                 self.name,
-                curve.epochs.len(),
+                curve.count,
                 shown(&curve.optimizer)
             );
         }
@@ -65,15 +65,12 @@ impl Overlay {
     /// # Errors
     /// See [`Overlay::check`].
     pub fn distance(&self, ours: &[Curve]) -> Result<String> {
-        self.check(
-            ours.iter().map(|curve| curve.optimizer.as_str()),
-            ours.first().map_or(0, |curve| curve.epochs.len()),
-        )?;
+        self.check(ours.iter().map(|curve| curve.optimizer.as_str()), ours.first().map_or(0, |curve| curve.count))?;
         let mut said = vec![];
         for (at, theirs) in self.matched(ours) {
             let own = &ours[at];
             let mut largest = (0., 0, 0);
-            for (epoch, (a, b)) in own.epochs.iter().zip(&theirs.epochs).enumerate() {
+            for ((epoch, a), (_, b)) in own.epochs.iter().zip(&theirs.epochs) {
                 for column in 0..2 {
                     let distance = crate::parity::difference(curves::value(a, column), curves::value(b, column));
                     if distance > largest.0 {

@@ -12,7 +12,6 @@ use crate::data::TaskType;
 use crate::details;
 use crate::plot::looks;
 use crate::tables;
-use crate::train::diverged_at;
 use crate::twins::is_built_in;
 
 /// What is read of the summary.
@@ -50,7 +49,9 @@ struct Pair {
 /// Files that the program did not write.
 pub fn section(summary: &Value, files: &Files, overlay: Option<&Overlay>, points: usize) -> Result<Section> {
     let summary = Summary::deserialize(summary).context("summary.json is not of this program's version")?;
-    let all = files.read("losses.csv", |file| curves::read(file))?;
+    let epochs = summary.configuration["epochs"].as_u64().unwrap_or(0) as usize;
+    // A distance is that of all epochs.
+    let all = files.read("losses.csv", |file| curves::read(file, epochs, overlay.is_some()))?;
     let names: Vec<&str> = all.iter().map(|curve| curve.optimizer.as_str()).collect();
     let optimizers = look::optimizers(names.iter().copied(), &looks(names.iter().map(|name| is_built_in(name))));
     let regression = summary.configuration.pointer("/data/task_type").is_some_and(|task| task == "regression");
@@ -98,13 +99,13 @@ pub fn section(summary: &Value, files: &Files, overlay: Option<&Overlay>, points
 
 /// Which has the lowest test loss, and what that does not say.
 fn answer(all: &[Curve], optimizers: &[super::figure::Optimizer], task: TaskType) -> String {
-    let last = |curve: &Curve| curve.epochs.last().map_or(f64::INFINITY, |epoch| epoch.test_loss);
+    let last = |curve: &Curve| curve.epochs.last().map_or(f64::INFINITY, |(_, epoch)| epoch.test_loss);
     let finite = all.iter().zip(optimizers).filter(|(curve, _)| last(curve).is_finite());
     let Some((curve, best)) = finite.min_by(|(a, _), (b, _)| last(a).total_cmp(&last(b))) else {
         return "Every training diverged.".into();
     };
-    let epochs = curve.epochs.len();
-    let accuracy = curve.epochs.last().and_then(|epoch| epoch.test_accuracy);
+    let epochs = curve.count;
+    let accuracy = curve.epochs.last().and_then(|(_, epoch)| epoch.test_accuracy);
     let accuracy = match (accuracy, task) {
         (Some(share), TaskType::Classification) => {
             format!("; {} of the test rows are predicted correctly", tables::accuracy(share, task))
@@ -125,9 +126,8 @@ fn results(all: &[Curve], optimizers: &[super::figure::Optimizer], trained: &[Tr
     let accuracy = if task == TaskType::Regression { "Test R²" } else { "Test accuracy" };
     let header = ["Optimizer", "Training loss", "Test loss", accuracy, "Time"].map(Into::into).into();
     let row = |((curve, optimizer), trained): ((&Curve, &super::figure::Optimizer), &Trained)| {
-        let last = curve.epochs.last()?;
-        let diverged =
-            diverged_at(&curve.epochs).map_or(String::new(), |epoch| format!(" (diverged at epoch {epoch})"));
+        let (_, last) = curve.epochs.last()?;
+        let diverged = curve.diverged_at.map_or(String::new(), |epoch| format!(" (diverged at epoch {epoch})"));
         let share = last.test_accuracy.map_or("none".into(), |share| tables::accuracy(share, task));
         let time = format!("{:.3} ms", 1e3 * trained.seconds);
         Some(vec![optimizer.name.clone() + &diverged, short(last.train_loss), short(last.test_loss), share, time])
