@@ -98,13 +98,18 @@ impl Folder {
     pub fn open(path: &Path, names: &[&str]) -> Result<Self> {
         let shown = path.display();
         ensure!(!path.exists() || path.is_dir(), "--out '{shown}' is a file; allowed: a folder, or a name not taken");
-        fs::create_dir_all(path).with_context(|| format!("cannot make the output folder '{shown}'"))?;
         for name in names {
             let path = path.join(name);
             ensure!(!path.is_dir(), "'{}' is a folder, where a result file is to be written", path.display());
         }
-        // Without a name where the system can do it, so that a kill leaves nothing.
-        tempfile_in(path).with_context(|| format!("cannot write to the output folder '{shown}'"))?;
+        let make = || -> Result<()> {
+            fs::create_dir_all(path).with_context(|| format!("cannot make the output folder '{shown}'"))?;
+            // Without a name where the system can do it, so that a kill leaves nothing.
+            tempfile_in(path).with_context(|| format!("cannot write to the output folder '{shown}'"))?;
+            Ok(())
+        };
+        // Somebody may remove it in between.
+        make().or_else(|error| if path.exists() { Err(error) } else { make() })?;
         Ok(Self { path: path.into() })
     }
 
