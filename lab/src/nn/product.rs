@@ -2,6 +2,7 @@
 //!
 //! A network of a few neurons spends its time in the overhead of general products; these have little.
 
+use itertools::izip;
 use pulp::Simd;
 
 use super::activation::Fused;
@@ -60,19 +61,12 @@ fn product_row<S: Simd, R: Lane<S>>(simd: S, row: &[R], panel: &[R::Vector], sta
 
 #[inline(always)]
 fn product_tile<S: Simd, R: Lane<S>>(simd: S, rows: &[R], panel: &[R::Vector], start: R::Vector) -> [R::Vector; TILE] {
+    let k = panel.len();
     // Each row by a name of its own, all walked together: an array of them would lie on the stack, and indexing them
     // would cost a check each time.
-    let k = panel.len();
-    let (a, rows) = rows.split_at(k);
-    let (b, rows) = rows.split_at(k);
-    let (c, rows) = rows.split_at(k);
-    let (d, rows) = rows.split_at(k);
-    let (e, rows) = rows.split_at(k);
-    let (f, rows) = rows.split_at(k);
-    let (g, h) = rows.split_at(k);
+    let [a, b, c, d, e, f, g, h] = std::array::from_fn(|row| &rows[row * k..][..k]);
     let mut sums = [start; TILE];
-    let rows = a.iter().zip(b).zip(c).zip(d).zip(e).zip(f).zip(g).zip(h);
-    for ((((((((a, b), c), d), e), f), g), h), &shared) in rows.zip(panel) {
+    for (a, b, c, d, e, f, g, h, &shared) in izip!(a, b, c, d, e, f, g, h, panel) {
         for (sum, &x) in sums.iter_mut().zip([a, b, c, d, e, f, g, h]) {
             *sum = R::mul_add(simd, R::splat(simd, x), shared, *sum);
         }
