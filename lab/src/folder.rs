@@ -151,8 +151,7 @@ impl Folder {
             Ok((file.into_temp_path(), entry))
         };
         let staged = write();
-        let (file, entry) =
-            staged.with_context(|| format!("cannot write '{}'; earlier results are unchanged", path.display()))?;
+        let (file, entry) = staged.with_context(|| format!("cannot write '{}'", path.display()))?;
         Ok((Staged { file, path }, entry))
     }
 

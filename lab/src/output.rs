@@ -22,6 +22,8 @@ use super::sweep;
 /// The summary's file.
 pub const SUMMARY: &str = "summary.json";
 
+const UNCHANGED: &str = "earlier results are unchanged";
+
 /// What a run leaves.
 pub struct Results {
     /// The section of the summary.
@@ -59,7 +61,8 @@ impl Output {
     /// Writes the results of a run. An interruption takes effect before the first of them has its name, or after the last.
     ///
     /// # Errors
-    /// The system's. Earlier results are then unchanged, unless a file could not be renamed.
+    /// The system's. Earlier results are then unchanged, unless a file could not be renamed. A report that cannot be drawn or
+    /// written is an error, too, but the results are written.
     pub fn write(&self, results: &[Results], drawing: Drawing) -> Result<()> {
         let interruption = Interruption::deferred()?;
         let _lock = self.folder.lock(&interruption)?;
@@ -75,7 +78,7 @@ impl Output {
         for run in results {
             let mut entries = vec![];
             for (name, contents) in &run.files {
-                let (file, entry) = self.folder.stage(name, contents)?;
+                let (file, entry) = self.folder.stage(name, contents).context(UNCHANGED)?;
                 entries.push(entry);
                 staged.push(file);
             }
@@ -85,17 +88,17 @@ impl Output {
         }
         staged.push(self.stage_summary(&summary)?);
         let drawn = match drawing {
-            Drawing::Skipped => vec![],
+            Drawing::Skipped => Ok(vec![]),
             Drawing::Page(overlay) => {
                 let path = |name: &str| {
                     let own = self.folder.path().join(name);
                     staged.iter().find(|file| file.path() == own).map_or(own, |file| file.temporary().into())
                 };
-                stage_drawings(&self.folder, &Files::new(&path), overlay)?
+                stage_drawings(&self.folder, &Files::new(&path), overlay)
             }
         };
         if interruption.is_pending() {
-            bail!("interrupted; earlier results are unchanged");
+            bail!("interrupted; {UNCHANGED}");
         }
 
         report::remove(self.folder.path());
@@ -108,12 +111,16 @@ impl Output {
                 _ => {}
             },
         }
-        staged.into_iter().chain(drawn).try_for_each(Staged::persist)
+        staged.into_iter().try_for_each(Staged::persist)?;
+        // A long training is worth more than its pictures.
+        drawn
+            .and_then(|drawn| drawn.into_iter().try_for_each(Staged::persist))
+            .context("the results are written, but not their report")
     }
 
     fn stage_summary(&self, summary: &Summary) -> Result<Staged> {
         let text = summary.text()?;
-        Ok(self.folder.stage(SUMMARY, &|out| Ok(out.write_all(text.as_bytes())?))?.0)
+        Ok(self.folder.stage(SUMMARY, &|out| Ok(out.write_all(text.as_bytes())?)).context(UNCHANGED)?.0)
     }
 }
 
