@@ -5,7 +5,9 @@
   const prefersDark = matchMedia('(prefers-color-scheme: dark)');
   let printing = false;
   const isDark = () => prefersDark.matches && !printing;
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // Before print, the page still has the colors of the screen.
+  const ON_PAPER = { '--ink': '#000000', '--soft': '#333333', '--line': '#bbbbbb', '--paper': '#ffffff' };
+  const css = (name) => (printing ? ON_PAPER[name] : getComputedStyle(document.documentElement).getPropertyValue(name).trim());
   const color = (look) => (look ? (isDark() ? look.dark : look.light) : css('--soft'));
 
   // A number as a reader writes it.
@@ -88,7 +90,7 @@
       axisLabel: { color: css('--ink'), hideOverlap: true, formatter: of.names.length ? undefined : (x) => short(x) },
       containShape: false,
       axisLine: { show: true, onZero: false, lineStyle: { color: css('--soft') } },
-      splitLine: { lineStyle: { color: css('--line') } },
+      splitLine: { show: !of.range, lineStyle: { color: css('--line') } },
     };
     if (of.names.length) {
       const rows = of.names.map((_, at) => at);
@@ -416,11 +418,17 @@
   }
   const redraw = () => all.forEach((one) => one.redraw(false));
   prefersDark.addEventListener('change', redraw);
+  const drawings = () => document.querySelectorAll('.chart svg');
   addEventListener('beforeprint', () => {
     printing = true;
     redraw();
-    all.forEach((one) => one.charts.forEach((chart) => chart.own.forEach((panel) => panel.chart.resize())));
+    // The style scales drawings to the paper.
+    drawings().forEach((svg) => svg.setAttribute('viewBox', `0 0 ${svg.getAttribute('width')} ${svg.getAttribute('height')}`));
   });
-  addEventListener('afterprint', () => { printing = false; redraw(); });
+  addEventListener('afterprint', () => {
+    printing = false;
+    redraw();
+    drawings().forEach((svg) => svg.removeAttribute('viewBox'));
+  });
   document.documentElement.dataset.drawn = 'true';
 })();
