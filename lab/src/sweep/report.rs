@@ -376,7 +376,7 @@ impl OfProblem<'_> {
         let panel = Panel {
             title: format!("Difference to {}", name(best)),
             alt,
-            x: Axis::linear(&format!("{} minus that of {} on the same seed", self.loss(), name(best))),
+            x: Axis::linear(&format!("{} minus that of {}", self.loss(), name(best))),
             y,
             series: if found.is_empty() { vec![] } else { series },
             ..Panel::default()
@@ -385,7 +385,7 @@ impl OfProblem<'_> {
             id: "differences".into(),
             title: "Differences to the best".into(),
             note: format!(
-                "Medians over seeds, with {:.1} % intervals of order statistics. An interval that contains 0: not \
+                "Medians of the differences on the same seeds, with {:.1} % intervals of order statistics. An interval that contains 0: not \
                  distinguished from the best. An interval without an end is infinite.",
                 100. * level
             ),

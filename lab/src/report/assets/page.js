@@ -87,6 +87,7 @@
       nameLocation: 'middle',
       nameGap: isX ? 26 : 48,
       nameTextStyle: style,
+      nameTruncate: { maxWidth: isX ? width - 90 : 260, ellipsis: '…' },
       axisLabel: { color: css('--ink'), hideOverlap: true, formatter: of.names.length ? undefined : (x) => short(x) },
       containShape: false,
       axisLine: { show: true, onZero: false, lineStyle: { color: css('--soft') } },
@@ -217,9 +218,11 @@
         return { type: 'image', style: { image: canvas, x: left, y: top, width: right - left, height: bottom - top } };
       },
     };
+    // On a dark map, a point of the same hue is lighter.
+    const pointColor = (hex) => (isDark() ? `rgb(${mix(rgb(hex), rgb('#ffffff'), 0.5).join()})` : hex);
     const tint = (point) =>
       map.classes.length
-        ? data.classes[point.is % data.classes.length]
+        ? pointColor(data.classes[point.is % data.classes.length])
         : `rgb(${mix(rgb('#1d3c58'), rgb('#ffffff'), Math.min(1, Math.max(0, point.is))).join()})`;
     const rows = (tested) => ({
       type: 'scatter',
