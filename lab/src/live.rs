@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::plot::ends;
 use super::shown::shown;
 
 /// Lines of a terminal that are taken at most; more optimizers share the bar's message.
@@ -136,7 +137,7 @@ impl History {
     fn sparkline(&self) -> String {
         const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         let finite = || self.values.iter().copied().filter(|loss| loss.is_finite());
-        let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+        let (low, high) = ends(finite());
         let log = low > 0. && high / low > 10.;
         let at = |x: f64| if log { x.ln() } else { x };
         let block = |&loss: &f64| {

@@ -143,7 +143,7 @@ pub fn redraw(folder: &Path, overlay: Option<&Overlay>) -> Result<()> {
     let _lock = folder.lock(&interruption)?;
     let path = |name: &str| folder.path().join(name);
     let files = Files::new(&path);
-    if sweep::is_comparison(&files)? {
+    if sweep::is_comparison(&files.summary()?) {
         let staged = stage_drawings(&folder, &files, overlay)?;
         return staged.into_iter().try_for_each(Staged::persist);
     }

@@ -52,10 +52,11 @@ pub struct Epoch {
     pub test_accuracy: Option<f64>,
 }
 
-/// The first epoch, from 1, with a loss that is NaN or infinite.
-pub fn diverged_at(epochs: &[Epoch]) -> Option<usize> {
-    let finite = |epoch: &Epoch| epoch.train_loss.is_finite() && epoch.test_loss.is_finite();
-    epochs.iter().position(|epoch| !finite(epoch)).map(|index| index + 1)
+impl Epoch {
+    /// Whether both losses are finite.
+    pub fn is_finite(&self) -> bool {
+        self.train_loss.is_finite() && self.test_loss.is_finite()
+    }
 }
 
 /// A finished training.
@@ -78,7 +79,7 @@ pub struct Run {
 impl Run {
     /// The first epoch, from 1, with a loss that is NaN or infinite.
     pub fn diverged_at(&self) -> Option<usize> {
-        diverged_at(&self.epochs)
+        self.epochs.iter().position(|epoch| !epoch.is_finite()).map(|index| index + 1)
     }
 }
 
@@ -127,6 +128,11 @@ impl Bytes {
 /// Widths from the features to the outputs for so many classes, or for a number where there are none.
 pub fn sizes(features: usize, hidden: &[usize], classes: usize) -> Vec<usize> {
     [&[features], hidden, &[Objective::for_classes(classes).outputs()]].concat()
+}
+
+/// How many weights a network of these widths has.
+pub fn weights(sizes: &[usize]) -> usize {
+    sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum()
 }
 
 /// Widths as text: 2-16-16-1.
@@ -238,7 +244,7 @@ impl Data {
 
     /// How many weights a network for it has.
     pub fn weights(&self) -> usize {
-        self.sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum()
+        weights(&self.sizes)
     }
 
     /// A network for it with the weights of the seed.

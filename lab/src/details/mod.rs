@@ -16,6 +16,7 @@ mod view;
 
 use serde::{Deserialize, Serialize};
 
+use crate::plot::ends;
 pub use file::{DETAILS, read, write};
 pub use recorder::{Recorder, Recording};
 
@@ -119,9 +120,7 @@ pub fn middle([from, to]: [f64; 2], cell: usize, cells: usize) -> f64 {
 
 /// The least range of finite numbers, with a margin on both sides; none if they are all equal.
 pub fn range_of(numbers: impl Iterator<Item = f64>, margin: f64) -> Option<[f64; 2]> {
-    let ends =
-        numbers.filter(|x| x.is_finite()).fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
-    let (from, to) = ends;
+    let (from, to) = ends(numbers.filter(|x| x.is_finite()));
     let wide = margin * (to - from);
     (wide > 0. && wide.is_finite()).then_some([from - wide, to + wide])
 }

@@ -8,7 +8,7 @@ use super::surface::Slice;
 use super::{Norm, Optimizer, Problem, View, spread};
 use crate::data::Dataset;
 use crate::model::Network;
-use crate::train::{Data, Epoch, Observer, Run, Settings};
+use crate::train::{Data, Epoch, Observer, Run, Settings, weights};
 
 /// The most epochs that predictions are recorded of.
 const FRAMES: usize = 16;
@@ -69,7 +69,7 @@ impl Recording {
 
     /// Bytes that it takes beside the training.
     pub fn bytes_needed(sizes: &[usize], epochs: usize, optimizers: usize) -> f64 {
-        let weights: usize = sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum();
+        let weights = weights(sizes);
         let paths = (optimizers * weights * 4 * PATH.min(epochs + 1)).min(PATHS);
         // Initial and previous weights, the gradient, and those that are compared.
         let norms = if weights <= WEIGHTS { 4 * 8 * weights } else { 0 };

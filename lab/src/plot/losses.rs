@@ -6,6 +6,7 @@ use plotters::prelude::*;
 use super::legend::{Entry, LEGEND_ROW, Legend, Line, framed, legend_font, longest};
 use super::look::{DASHES, PALETTE, looks};
 use super::paper::{Axis, Drawn, FONT, INK, Picture, fitted, mesh, power_of_ten, register_font, title_font};
+use super::scale::ends;
 use super::thin;
 use crate::train::{self, Run};
 
@@ -63,7 +64,7 @@ impl Scale {
         let unit = if (1e-2..1e5).contains(&drawn) { 1. } else { power_of_ten(drawn) };
         let first = first / unit;
         let losses = points().map(|(_, loss)| loss / unit);
-        let (least, most) = losses.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+        let (least, most) = ends(losses);
         let cut = first > 0. && most > MOST_OF_FIRST * first;
         let top = if cut { MOST_OF_FIRST * first } else { most };
         let margin = 0.04 * (top - least).max(LEAST_SPREAD * top.abs().max(least.abs()));

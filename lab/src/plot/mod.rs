@@ -21,5 +21,5 @@ pub mod thin;
 pub use look::{Look, PALETTE, dash, looks, marker};
 pub use losses::Figure;
 pub use panels::Panels;
-pub use paper::{Axis, Drawn, FONT, INK, Picture, fitted, mesh, register_font, title_font};
-pub use scale::Scale;
+pub use paper::{Axis, Drawn, FONT, GRAY, INK, Picture, fitted, mesh, register_font, title_font};
+pub use scale::{Scale, ends};

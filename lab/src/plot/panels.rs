@@ -8,7 +8,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::legend::{Entry, LEGEND_ROW, Legend, Line, framed, legend_font, longest};
 use super::look::{PALETTE, marker};
-use super::paper::{Axis, Drawn, FONT, INK, Picture, fitted, mesh, register_font, title_font};
+use super::paper::{Axis, Drawn, FONT, GRAY, INK, Picture, fitted, mesh, register_font, title_font};
 use super::scale::Scale;
 use crate::report::figure::{self, Figure, Map, Optimizer, Panel, Series, Shape};
 
@@ -27,7 +27,6 @@ const MOST: usize = 16;
 const BANDS: f64 = 16.;
 /// Cells between two, so that bands have smooth edges.
 const FINER: usize = 3;
-const GRAY: RGBColor = RGBColor(0x80, 0x80, 0x80);
 
 /// A figure to draw.
 pub struct Panels<'a> {

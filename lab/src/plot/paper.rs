@@ -18,6 +18,8 @@ const TICKS: f64 = 8.;
 pub const FONT: &str = "sans-serif";
 /// Text and axes.
 pub const INK: RGBColor = RGBColor(0x26, 0x26, 0x26);
+/// What is beside the matter.
+pub const GRAY: RGBColor = RGBColor(0x80, 0x80, 0x80);
 /// Lines of a grid.
 pub const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
 /// What drawing ends with.

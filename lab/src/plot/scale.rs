@@ -2,6 +2,11 @@
 
 use super::paper::{Axis, ticks};
 
+/// The least and the greatest of numbers, which are not NaN; of none, infinity and its negative.
+pub fn ends(numbers: impl Iterator<Item = f64>) -> (f64, f64) {
+    numbers.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)))
+}
+
 /// How numbers lie on an axis.
 pub struct Scale {
     /// By equal ratios.
@@ -17,7 +22,7 @@ pub struct Scale {
 impl Scale {
     /// A scale for `numbers` that are finite: of equal ratios if they span more than a decade.
     pub fn new(numbers: impl Iterator<Item = f64> + Clone, always_log: bool) -> Self {
-        let (least, most) = numbers.clone().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+        let (least, most) = ends(numbers.clone());
         if least > most {
             return Self::exact(0., 1.);
         }
@@ -35,7 +40,7 @@ impl Scale {
 
     /// A scale of equal differences for `numbers` that are finite.
     pub fn linear(numbers: impl Iterator<Item = f64>) -> Self {
-        let (least, most) = numbers.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+        let (least, most) = ends(numbers);
         if least > most { Self::exact(0., 1.) } else { Self::around(least, most, false) }
     }
 

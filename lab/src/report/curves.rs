@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::figure::{Axis, Figure, Mark, Optimizer, Panel, Series, Shape};
 use crate::data::TaskType;
 use crate::plot::thin::{Thinner, thinned};
-use crate::train::{Epoch, diverged_at};
+use crate::train::Epoch;
 
 /// What is known of an epoch, in the order of the columns of `losses.csv`.
 pub const COLUMNS: [&str; 4] = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"];
@@ -91,7 +91,7 @@ pub fn read(file: impl Read, epochs: usize, all: bool) -> Result<Vec<Curve>> {
             train_accuracy: train_accuracy?,
             test_accuracy: test_accuracy?,
         };
-        if diverged_at(&[epoch]).is_some() {
+        if !epoch.is_finite() {
             curve.diverged_at.get_or_insert(curve.epochs.count() + 1);
         }
         curve.epochs.push(epoch);

@@ -3,7 +3,7 @@
 use serde::{Serialize, Serializer};
 
 use crate::details::spread;
-use crate::plot::Look;
+use crate::plot::{Look, ends};
 
 /// A part of the page: the results of one command, or one problem of a comparison.
 pub struct Section {
@@ -288,7 +288,7 @@ impl Panel {
     /// Counts for each line how many later ones hide it.
     fn count_hidden(&mut self, optimizers: &[Optimizer]) {
         let all = || self.series.iter().flat_map(|series| &series.points).map(|[_, y]| *y).filter(|y| y.is_finite());
-        let (low, high) = all().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), y| (a.min(y), b.max(y)));
+        let (low, high) = ends(all());
         let near = |a: f64, b: f64| !a.is_finite() || (a - b).abs() <= 0.01 * (high - low);
         let hides = |a: &Series, b: &Series| {
             let same = |(a, b): (&[f64; 2], &[f64; 2])| a[0] == b[0] && near(a[1], b[1]);
@@ -333,6 +333,12 @@ impl Panel {
 }
 
 impl Series {
+    /// A path over a map, with a ring at its end.
+    pub fn path(optimizer: usize, points: Vec<[f64; 2]>) -> Self {
+        let marks = points.last().map(|&at| Mark { at, text: "end".into(), cross: false }).into_iter().collect();
+        Self { optimizer, shape: Shape::Marked, points, marks, ..Self::default() }
+    }
+
     /// The optimizer, and what tells this series from its others.
     pub fn full_name(&self, optimizers: &[Optimizer]) -> String {
         let name = optimizers.get(self.optimizer).map_or("", |optimizer| optimizer.name.as_str());

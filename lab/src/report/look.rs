@@ -6,8 +6,9 @@ use plotters::style::RGBColor;
 use serde::{Serialize, Serializer};
 
 use super::figure::Optimizer;
-use crate::plot::{Look, marker};
+use crate::plot::{Look, looks, marker};
 use crate::shown::shown;
+use crate::twins::is_built_in;
 
 /// A color as CSS writes it.
 pub fn css(RGBColor(r, g, b): RGBColor) -> String {
@@ -41,10 +42,14 @@ pub fn optimizers<'a>(names: impl IntoIterator<Item = &'a str>, looks: &[Look]) 
     names.into_iter().map(name).zip(looks).map(optimizer).collect()
 }
 
+/// Optimizers of these specs, among which Candle's own have their looks.
+pub fn of_specs(specs: &[&str]) -> Vec<Optimizer> {
+    optimizers(specs.iter().copied(), &looks(specs.iter().map(|spec| is_built_in(spec))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plot::looks;
 
     #[test]
     fn long_names_are_cut_and_differ() {

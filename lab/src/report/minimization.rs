@@ -11,9 +11,7 @@ use super::networks::levels;
 use super::{Files, facts, look};
 use crate::details::{middle, range_of};
 use crate::minimize::Function;
-use crate::plot::looks;
 use crate::plot::thin::{Thinner, thinned};
-use crate::twins::is_built_in;
 
 /// Cells along each axis of a map of the function.
 const CELLS: usize = 96;
@@ -55,7 +53,7 @@ pub fn section(summary: &Value, files: &Files, points: usize) -> Result<Section>
     let steps = summary.configuration["steps"].as_u64().unwrap_or(0) as usize;
     let paths = files.read("minimize.csv", |file| read(file, steps))?;
     let names: Vec<&str> = paths.iter().map(|path| path.optimizer.as_str()).collect();
-    let optimizers = look::optimizers(names.iter().copied(), &looks(names.iter().map(|name| is_built_in(name))));
+    let optimizers = look::of_specs(&names);
     let numbers = paths.first().and_then(|path| path.points.first()).map_or(0, |(_, (x, _))| x.len());
 
     let mut figures = vec![values(function, &paths, &optimizers, numbers, points)];
@@ -226,8 +224,7 @@ fn contours(function: &Function, paths: &[Path], points: usize) -> Result<Option
     let (map, [_, high]) = levels(&above, CELLS);
     let path = |(optimizer, path): (usize, &Path)| {
         let points: Vec<[f64; 2]> = points_of(path, points).into_iter().map(|(x, _)| [x[0], x[1]]).collect();
-        let marks = points.last().map(|&at| Mark { at, text: "end".into(), cross: false }).into_iter().collect();
-        Series { optimizer, shape: Shape::Marked, points, marks, ..Series::default() }
+        Series::path(optimizer, points)
     };
     let series: Vec<Series> = paths.iter().enumerate().map(path).collect();
     let ends: Vec<String> = paths

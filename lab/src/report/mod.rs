@@ -88,6 +88,14 @@ impl<'a> Files<'a> {
         open().and_then(|file| read(&mut BufReader::new(file))).with_context(|| format!("'{name}'"))
     }
 
+    /// Reads the summary.
+    ///
+    /// # Errors
+    /// See [`Files::read`].
+    pub fn summary(&self) -> Result<Value> {
+        self.read(SUMMARY, |file| Ok(serde_json::from_reader(file)?))
+    }
+
     /// Reads a file of text.
     ///
     /// # Errors
@@ -140,10 +148,10 @@ pub fn remove(folder: &Path) {
 }
 
 fn sections(files: &Files, overlay: Option<&Overlay>, points: usize) -> Result<Vec<Section>> {
-    let summary: Value = files.read(SUMMARY, |file| Ok(serde_json::from_reader(file)?))?;
-    if sweep::is_comparison(files)? {
+    let summary = files.summary()?;
+    if sweep::is_comparison(&summary) {
         ensure!(overlay.is_none(), "--overlay is for a training, and this is a comparison");
-        return sweep::sections(files, points);
+        return sweep::sections(&summary, files, points);
     }
     let mut sections = vec![];
     if let Some(section) = summary.get(TRAIN) {

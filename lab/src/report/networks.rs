@@ -1,16 +1,34 @@
 //! Figures of what was recorded of networks: predictions, the loss around the paths, norms.
 
+use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::figure::{Axis, Figure, Map, Mark, Optimizer, Panel, Point, Series, Shape, Table, short};
-use crate::details::{Norm, Problem};
+use super::Files;
+use super::figure::{Axis, Figure, Map, Optimizer, Panel, Point, Series, Table, short};
+use crate::details::{self, DETAILS, Norm, Problem};
+use crate::plot::ends;
 use crate::shown::shown;
+
+/// What was recorded, problem by problem; nothing if the folder has no details.
+///
+/// # Errors
+/// A file that the program did not write.
+pub fn recorded(files: &Files) -> Result<Vec<Problem>> {
+    if !files.has(DETAILS) {
+        return Ok(vec![]);
+    }
+    files.read(DETAILS, |file| {
+        let mut bytes = vec![];
+        file.read_to_end(&mut bytes)?;
+        details::read(&bytes)
+    })
+}
 
 /// The figures of a problem, whose recorded optimizers are some of those of the section by their full `names`; `prefix` is that
 /// of the files of pictures.
 pub fn figures(problem: &Problem, names: &[&str], optimizers: &[Optimizer], prefix: &str) -> Vec<Figure> {
-    let number = |recorded: &crate::details::Optimizer| names.iter().position(|name| *name == recorded.name);
+    let number = |recorded: &details::Optimizer| names.iter().position(|name| *name == recorded.name);
     let numbers: Vec<usize> =
         problem.optimizers.iter().map(|recorded| number(recorded).unwrap_or(usize::MAX)).collect();
     [
@@ -30,7 +48,7 @@ fn predictions(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -
     let is_classes = !view.classes.is_empty();
     let classes: Vec<String> = view.classes.iter().map(|class| shown(class)).collect();
     let cells = view.cells * view.cells;
-    let panel = |(recorded, &number): (&crate::details::Optimizer, &usize)| {
+    let panel = |(recorded, &number): (&details::Optimizer, &usize)| {
         let name = optimizers.get(number).map_or("", |optimizer| optimizer.name.as_str());
         let frames = recorded.predictions.chunks_exact(cells);
         let alt = match frames.clone().last() {
@@ -127,11 +145,7 @@ fn surface(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -> Op
     let paths = problem.optimizers.iter().zip(numbers).filter(|(recorded, _)| recorded.in_plane.is_some());
     let series: Vec<Series> = paths
         .clone()
-        .map(|(recorded, &optimizer)| {
-            let points: Vec<[f64; 2]> = recorded.path.as_chunks::<2>().0.to_vec();
-            let marks = points.last().map(|&at| Mark { at, text: "end".into(), cross: false }).into_iter().collect();
-            Series { optimizer, shape: Shape::Marked, points, marks, ..Series::default() }
-        })
+        .map(|(recorded, &optimizer)| Series::path(optimizer, recorded.path.as_chunks::<2>().0.to_vec()))
         .collect();
     let shares = paths.map(|(recorded, &number)| {
         let name = optimizers.get(number).map_or("", |optimizer| optimizer.name.as_str());
@@ -179,7 +193,7 @@ fn surface(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -> Op
 /// positive.
 pub fn levels(numbers: &[f64], cells: usize) -> (Map, [f64; 2]) {
     let finite = || numbers.iter().copied().filter(|x| x.is_finite());
-    let (low, high) = finite().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), x| (a.min(x), b.max(x)));
+    let (low, high) = ends(finite());
     // Decades below all others would leave one color for these.
     let (floor, is_log) = (low.max(high * 1e-6), low >= 0. && high > 0.);
     let at = |x: f64| if is_log { x.max(floor).ln() } else { x };
@@ -202,12 +216,12 @@ fn norms(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -> Opti
     if epochs.is_empty() {
         return None;
     }
-    let of = |norm: Norm| move |recorded: &crate::details::Optimizer| recorded.norms[norm as usize].clone();
-    let ratio = |recorded: &crate::details::Optimizer| {
+    let of = |norm: Norm| move |recorded: &details::Optimizer| recorded.norms[norm as usize].clone();
+    let ratio = |recorded: &details::Optimizer| {
         let pairs = recorded.norms[Norm::Update as usize].iter().zip(&recorded.norms[Norm::Weights as usize]);
         pairs.map(|(update, weights)| update / weights).collect()
     };
-    type Pick<'a> = &'a dyn Fn(&crate::details::Optimizer) -> Vec<f64>;
+    type Pick<'a> = &'a dyn Fn(&details::Optimizer) -> Vec<f64>;
     let kinds: [(&str, Pick); 4] = [
         ("Gradient norm", &of(Norm::Gradient)),
         ("Update norm", &of(Norm::Update)),
@@ -215,7 +229,7 @@ fn norms(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -> Opti
         ("Distance from the start", &of(Norm::Distance)),
     ];
     let panels = kinds.map(|(title, pick)| {
-        let line = |(recorded, &optimizer): (&crate::details::Optimizer, &usize)| {
+        let line = |(recorded, &optimizer): (&details::Optimizer, &usize)| {
             let points = epochs.iter().zip(pick(recorded)).map(|(epoch, value)| [*epoch, value]).collect();
             Series { optimizer, points, ..Series::default() }
         };

@@ -9,10 +9,7 @@ use super::figure::{Figure, Section, Table, short};
 use super::overlay::Overlay;
 use super::{Files, facts, look, networks};
 use crate::data::TaskType;
-use crate::details;
-use crate::plot::looks;
 use crate::tables;
-use crate::twins::is_built_in;
 
 /// What is read of the summary.
 #[derive(Deserialize)]
@@ -53,7 +50,7 @@ pub fn section(summary: &Value, files: &Files, overlay: Option<&Overlay>, points
     // A distance is that of all epochs.
     let all = files.read("losses.csv", |file| curves::read(file, epochs, overlay.is_some()))?;
     let names: Vec<&str> = all.iter().map(|curve| curve.optimizer.as_str()).collect();
-    let optimizers = look::optimizers(names.iter().copied(), &looks(names.iter().map(|name| is_built_in(name))));
+    let optimizers = look::of_specs(&names);
     let regression = summary.configuration.pointer("/data/task_type").is_some_and(|task| task == "regression");
     let task = if regression { TaskType::Regression } else { TaskType::Classification };
 
@@ -71,16 +68,9 @@ pub fn section(summary: &Value, files: &Files, overlay: Option<&Overlay>, points
         own.chain(others).collect()
     };
     let mut figures = vec![curves::figure(task, &optimizers, note, series)];
-    if files.has(details::DETAILS) {
-        let problems = files.read(details::DETAILS, |file| {
-            let mut bytes = vec![];
-            file.read_to_end(&mut bytes)?;
-            details::read(&bytes)
-        })?;
-        figures.extend(
-            problems.first().into_iter().flat_map(|problem| networks::figures(problem, &names, &optimizers, "")),
-        );
-    }
+    let recorded = networks::recorded(files)?;
+    figures
+        .extend(recorded.first().into_iter().flat_map(|problem| networks::figures(problem, &names, &optimizers, "")));
     let notes = summary.optimizers.iter().filter_map(|trained| {
         Some(format!("{}: {}.", crate::shown::shown(&trained.optimizer), trained.note.as_ref()?))
     });

@@ -10,7 +10,7 @@ use super::rates::{Rate, baseline, rates};
 use super::runs::{Phase, Run, Runs};
 use super::statistics::Statistics;
 use crate::plot::{
-    Axis, Drawn, FONT, INK, PALETTE, Picture, Scale, dash, fitted, marker, mesh, register_font, title_font,
+    Axis, Drawn, FONT, GRAY, INK, PALETTE, Picture, Scale, dash, fitted, marker, mesh, register_font, title_font,
 };
 
 /// Pixels across.
@@ -35,7 +35,6 @@ const MOST_ROWS: usize = 64;
 const MOST_OF_BASELINE: f64 = 10.;
 /// The most problems that are drawn.
 const MOST: usize = 6;
-const GRAY: RGBColor = RGBColor(0x80, 0x80, 0x80);
 
 /// A picture of all problems, or of the first.
 pub struct Comparison {

@@ -8,7 +8,6 @@ use super::rates::{baseline, rates};
 use super::runs::{Phase, Run, Runs};
 use super::statistics::{self, Problem, Statistics, Verdict, quartiles, statistics};
 use crate::data::TaskType;
-use crate::details::{self, DETAILS};
 use crate::output::SUMMARY;
 use crate::plot::looks;
 use crate::report::figure::{Axis, Figure, Mark, Optimizer, Panel, Section, Series, Shape, Table, short};
@@ -20,20 +19,16 @@ use anyhow::{Context, Result, ensure};
 /// The most epochs of a line.
 const EPOCHS: usize = 200;
 
-/// Whether the files are those of a comparison.
-///
-/// # Errors
-/// No summary.
-pub fn is_comparison(files: &Files) -> Result<bool> {
-    let summary: serde_json::Value = files.read(SUMMARY, |file| Ok(serde_json::from_reader(file)?))?;
-    Ok(summary.get(SUMMARY_KEY).is_some())
+/// Whether a summary is that of a comparison.
+pub fn is_comparison(summary: &serde_json::Value) -> bool {
+    summary.get(SUMMARY_KEY).is_some()
 }
 
-/// The sections of a comparison, whose lines have so many points at most.
+/// The sections of a comparison with this summary, whose lines have so many points at most.
 ///
 /// # Errors
 /// Files that the program did not write.
-pub fn sections(files: &Files, points: usize) -> Result<Vec<Section>> {
+pub fn sections(summary: &serde_json::Value, files: &Files, points: usize) -> Result<Vec<Section>> {
     let experiment = Experiment::open(&files.path(EXPERIMENT))?;
     let runs = files.read("runs.csv", |file| Runs::read(file))?;
     let times = files.read("timings.csv", |file| {
@@ -42,7 +37,6 @@ pub fn sections(files: &Files, points: usize) -> Result<Vec<Section>> {
         Ok(times)
     })?;
     let statistics = statistics(&runs, experiment.tuning.score, experiment.seed);
-    let summary: serde_json::Value = files.read(SUMMARY, |file| Ok(serde_json::from_reader(file)?))?;
     // Numbers that are read from text are compared with such.
     let ours: serde_json::Value = serde_json::from_str(&serde_json::to_string(&statistics)?)?;
     ensure!(summary["statistics"] == ours, "'runs.csv' is not the one that {SUMMARY} is of");
@@ -51,14 +45,7 @@ pub fn sections(files: &Files, points: usize) -> Result<Vec<Section>> {
     let confirmed = runs.rows.iter().filter(|run| run.phase == Phase::Confirm);
     let rows = confirmed.map(|run| run.outcome.diverged_at.unwrap_or(epochs)).sum();
     let bands = files.read("losses.csv", |file| bands(file, rows, epochs, points.min(EPOCHS)))?;
-    let details = match files.has(DETAILS) {
-        true => files.read(DETAILS, |file| {
-            let mut bytes = vec![];
-            file.read_to_end(&mut bytes)?;
-            details::read(&bytes)
-        })?,
-        false => vec![],
-    };
+    let details = networks::recorded(files)?;
     let facts = facts(&summary[SUMMARY_KEY], &summary["versions"]);
 
     let labels: Vec<&str> = experiment.optimizer.iter().map(|optimizer| optimizer.label.as_str()).collect();
