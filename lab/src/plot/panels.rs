@@ -174,6 +174,11 @@ impl Drawing<'_> {
         }
         let place = |[a, b]: [f64; 2]| (x.at(a), y.at(b));
         let is_drawn = |[a, b]: [f64; 2]| a.is_finite() && b.is_finite() && (!x.log || a > 0.) && (!y.log || b > 0.);
+        // A scale puts what is beyond its ends onto them: a line would run along the frame.
+        let fits = |axis: &figure::Axis, x: f64| {
+            x <= axis.most.unwrap_or(f64::INFINITY) && axis.range.is_none_or(|[from, to]| (from..=to).contains(&x))
+        };
+        let is_inside = |at: [f64; 2]| is_drawn(at) && fits(&panel.x, at[0]) && fits(&panel.y, at[1]);
         for series in &panel.series {
             let look = self.optimizers.get(series.optimizer).map(|optimizer| optimizer.look);
             let thin = series.shape == Shape::Thin;
@@ -183,7 +188,7 @@ impl Drawing<'_> {
                 None => Line { color: GRAY, dash: None, width: 3, marker: 0 },
             };
             self.draw_ends(&mut chart, series, line.color, &place, &is_drawn)?;
-            let parts = series.points.split(|point| !is_drawn(*point)).filter(|part| !part.is_empty());
+            let parts = series.points.split(|point| !is_inside(*point)).filter(|part| !part.is_empty());
             for part in parts {
                 let points: Vec<(f64, f64)> = part.iter().map(|point| place(*point)).collect();
                 let is_line = series.shape != Shape::Points && points.len() > 1;
@@ -201,7 +206,7 @@ impl Drawing<'_> {
                     chart.draw_series(points.into_iter().map(shape))?;
                 }
             }
-            for mark in series.marks.iter().filter(|mark| is_drawn(mark.at)) {
+            for mark in series.marks.iter().filter(|mark| is_inside(mark.at)) {
                 let (at, style) = (place(mark.at), line.color.stroke_width(2 * zoom));
                 if mark.cross {
                     chart.draw_series([Cross::new(at, 6 * zoom, style)])?;

@@ -288,7 +288,7 @@ impl Panel {
     /// Counts for each line how many later ones hide it.
     fn count_hidden(&mut self, optimizers: &[Optimizer]) {
         let all = || self.series.iter().flat_map(|series| &series.points).map(|[_, y]| *y).filter(|y| y.is_finite());
-        let (low, high) = ends(all());
+        let (low, high) = ends(all().filter(|y| *y <= self.y.most.unwrap_or(f64::INFINITY)));
         let near = |a: f64, b: f64| !a.is_finite() || (a - b).abs() <= 0.01 * (high - low);
         let hides = |a: &Series, b: &Series| {
             let same = |(a, b): (&[f64; 2], &[f64; 2])| a[0] == b[0] && near(a[1], b[1]);
