@@ -2,18 +2,23 @@
 
     python benches/peers.py torch|wide [--threads N] [SPEC...]
     python benches/peers.py jax|sweep [SPEC...]
-    python benches/peers.py step [--threads N] [--parameters N] [--tensors K] [SPEC...]
+    python benches/peers.py step [--threads N] [--parameters N] [--tensors K] [--square] [SPEC...]
     python benches/peers.py versions
 
 prints one JSON object; times are in microseconds. torch and jax train the chapter's
-network, wide trains 2-256-256-1 on 4096 rows in torch, step is torch's optimizers alone.
+network, wide trains 2-256-256-1 on 4096 rows in torch, step is the optimizers alone: torch's,
+and where torch has none the authors'.
 sweep is the chapter's network at 25 learning rates on 20 seeds, all at once in JAX.
 """
 
 import argparse
+import contextlib
 import inspect
+import io
 import json
+import math
 import os
+import pkgutil
 import statistics
 import sys
 import time
@@ -29,6 +34,36 @@ SWEEP = ["sgd", "sgd:momentum=0.9", "rmsprop", "adam"]
 SWEEP_SIZE = (25, 20, 100)
 # As in epoch.rs for stock Candle: epochs before the clock starts, and on it.
 CHAPTER, WIDE = (1000, 2000), (3, 30)
+# The references of the optimizers beyond the chapter's.
+REFERENCES = {
+    "adabelief": "adabelief_pytorch:AdaBelief",
+    "adadelta": "torch.optim:Adadelta",
+    "adafactor": "torch.optim:Adafactor",
+    "adagrad": "torch.optim:Adagrad",
+    "adamax": "torch.optim:Adamax",
+    "adan": "timm.optim:Adan",
+    "ademamix": "pytorch_optimizer:AdEMAMix",
+    "adopt": "timm.optim:Adopt",
+    "asgd": "torch.optim:ASGD",
+    "came": "came_pytorch:CAME",
+    "lamb": "timm.optim:Lamb",
+    "lars": "timm.optim:Lars",
+    "lion": "lion_pytorch:Lion",
+    "madgrad": "madgrad:MADGRAD",
+    "mars": "timm.optim:Mars",
+    "muon": "torch.optim:Muon",
+    "nadam": "torch.optim:NAdam",
+    "nadamw": "timm.optim:NAdamW",
+    "novograd": "timm.optim:NvNovoGrad",
+    "prodigy": "prodigyopt:Prodigy",
+    "radam": "torch.optim:RAdam",
+    "rprop": "torch.optim:Rprop",
+    "schedulefreeadamw": "schedulefree:AdamWScheduleFree",
+    "schedulefreesgd": "schedulefree:SGDScheduleFree",
+    "signum": "pytorch_optimizer:SignSGD",
+    "soap": "pytorch_optimizer:SOAP",
+    "yogi": "torch_optimizer:Yogi",
+}
 
 
 def microseconds_per_epoch(epoch, warm_up, epochs):
@@ -43,23 +78,16 @@ def microseconds_per_epoch(epoch, warm_up, epochs):
 
 
 def torch_optimizers(spec):
-    """torch's ways to step; the first is what it does on a CPU when not told."""
+    """The ways to step of torch, or else of the authors; the first is their default on a CPU."""
     import reference as ref
-    import torch
 
     name, options = ref.parse_spec(spec)
-    others = {
-        "adadelta": torch.optim.Adadelta,
-        "adagrad": torch.optim.Adagrad,
-        "adamax": torch.optim.Adamax,
-        "asgd": torch.optim.ASGD,
-        "nadam": torch.optim.NAdam,
-        "radam": torch.optim.RAdam,
-        "rprop": torch.optim.Rprop,
-    }
-    optimizer = {**ref.OPTIMIZERS, **others}[name]
-    ways = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}}
-    if "fused" in inspect.signature(optimizer).parameters:
+    optimizer = ref.OPTIMIZERS.get(name) or pkgutil.resolve_name(REFERENCES[name])
+    arguments = inspect.signature(optimizer).parameters
+    ways = {"for-loop": {}}
+    if "foreach" in arguments:
+        ways = {"for-loop": {"foreach": False}, "foreach": {"foreach": True}}
+    if "fused" in arguments:
         ways["fused"] = {"fused": True}
     for way, flags in ways.items():
         yield way, partial(optimizer, lr=LR, **options, **flags)
@@ -93,16 +121,20 @@ def torch_epochs(specs, n, test_size, hidden, warm_up, epochs):
     }
 
 
-def torch_steps(specs, parameters, tensors):
+def torch_steps(specs, shape, tensors):
     """The median of at least five steps and of as many as fit into half a second."""
     import torch
 
     def measure(make_optimizer):
-        params = [torch.zeros(parameters // tensors) for _ in range(tensors)]
+        params = [torch.zeros(shape) for _ in range(tensors)]
         for p in params:
             p.requires_grad_()
             p.grad = torch.ones_like(p)
-        optimizer = make_optimizer(params)
+        # Some authors' optimizers print their settings.
+        with contextlib.redirect_stdout(io.StringIO()):
+            optimizer = make_optimizer(params)
+        # Schedule-Free's refuse to step before.
+        getattr(optimizer, "train", lambda: None)()
         optimizer.step()
         times, begin = [], time.perf_counter()
         while len(times) < 5 or time.perf_counter() - begin < 0.5:
@@ -257,6 +289,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--parameters", type=int, default=10_000_000)
     parser.add_argument("--tensors", type=int, default=1)
+    parser.add_argument("--square", action="store_true", help="tensors are square matrices")
     args = parser.parse_intermixed_args()
     if args.work == "versions":
         print(json.dumps(versions()))
@@ -274,7 +307,9 @@ def main():
     elif args.work == "wide":
         times = torch_epochs(args.specs or ["adam"], 8192, 0.5, (256, 256), *WIDE)
     elif args.work == "step":
-        times = torch_steps(specs, args.parameters, args.tensors)
+        size = args.parameters // args.tensors
+        shape = (math.isqrt(size),) * 2 if args.square else (size,)
+        times = torch_steps(specs, shape, args.tensors)
     else:
         times = jax_epochs(specs, *CHAPTER)
     print(json.dumps(times))
