@@ -14,14 +14,14 @@ const CHUNK: usize = 512;
 /// A pass over elements that are not all f32.
 pub(super) fn pass<E: Wide, K: Rule<f32>>(k: K, what: What, elements: Elements<E>) {
     let stores = Stores { p: what == What::Update, state: true };
-    in_chunks(elements, stores, |wide| pass::run(k, what, wide));
+    in_chunks(elements, stores, &mut |wide| pass::run(k, what, wide));
 }
 
 /// The sums of at most a block of elements that are not all f32.
 pub(super) fn measure<E: Wide, K: Rule<f32>>(k: K, sum: Sum, elements: Elements<E>) -> [f64; MAX_SUMS] {
     let mut lanes = Lanes::new();
     let stores = Stores { p: false, state: false };
-    in_chunks(elements, stores, |wide| pass::add(k, sum, wide, &mut lanes));
+    in_chunks(elements, stores, &mut |wide| pass::add(k, sum, wide, &mut lanes));
     lanes.fold()
 }
 
@@ -33,7 +33,7 @@ struct Stores {
 }
 
 /// Calls `f` with copies in f32, a chunk at a time, and writes them back.
-fn in_chunks<E: Wide>(mut elements: Elements<E>, stores: Stores, mut f: impl FnMut(Elements<f32>)) {
+fn in_chunks<E: Wide>(mut elements: Elements<E>, stores: Stores, f: &mut dyn FnMut(Elements<f32>)) {
     let (mut wide_p, mut wide_g) = ([0.; CHUNK], [0.; CHUNK]);
     let mut wide_state = [[0.; CHUNK]; MAX_STATE];
     for start in (0..elements.p.len()).step_by(CHUNK) {

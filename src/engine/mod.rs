@@ -126,7 +126,7 @@ fn step<E: Elementwise>(h: &E, vars: &mut Slots) -> Result<()> {
             }
         }
     }
-    walk::each(slots, vars.buffers, |slot, state| match steps(slot) {
+    walk::each(slots, vars.buffers, &|slot, state| match steps(slot) {
         Some(launch) => {
             walk::step(slot, state, &launches[launch].k)?;
             if is_last {
@@ -191,7 +191,7 @@ fn totals<E: Elementwise>(
         return Ok(Totals::None);
     }
     let asks = |slot: &Slot| steps(slot).filter(|launch| launches[*launch].k.has_totals());
-    walk::each(slots, buffers, |slot, state| match asks(slot) {
+    walk::each(slots, buffers, &|slot, state| match asks(slot) {
         Some(launch) => walk::measure_group(slot, state, &launches[launch].k),
         None => Ok(()),
     })?;

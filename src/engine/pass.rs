@@ -11,7 +11,7 @@ use super::half_types;
 use super::sums::{self, Lanes};
 use crate::memory::{Element, Part, Parts, State};
 use crate::real::Real;
-use crate::rule::{Fields, MAX_STATE, MAX_SUMS, Pass, Rule};
+use crate::rule::{self, Fields, MAX_STATE, MAX_SUMS, Pass, Rule};
 
 /// What a pass does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,18 +158,22 @@ half_element! { f16, F16; bf16, BF16; }
 #[inline(always)]
 pub(super) fn run<R: Compute, K: Rule<R>>(k: K, what: What, elements: Elements<R>) {
     match what {
-        What::Init => dispatch(k, Init(elements)),
+        What::Init => init(k, elements),
         What::Update => dispatch(k, Update(elements)),
     }
 }
 
 /// Adds the terms of at most a block of elements to its lanes.
 pub(super) fn add<R: Compute, K: Rule<R>>(k: K, sum: Sum, elements: Elements<R>, lanes: &mut Lanes<R>) {
+    if const { <K::Totals as Fields<R>>::NAMES.is_empty() && <K::Norms as Fields<R>>::NAMES.is_empty() } {
+        return;
+    }
     dispatch(k, Measure { sum, elements, lanes });
 }
 
 /// The weights to evaluate with, of a variable in the type of the computation.
 pub(super) fn eval<K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Tensor> {
+    use rule::Parts as _;
     fn typed<R: Compute + Stepped<Real = R>, K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Tensor> {
         let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<R>();
         let (mut x, names) = (values(p)?, k.state_names());
@@ -178,7 +182,9 @@ pub(super) fn eval<K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Ten
             s.push(values(state.get(name).ok_or_else(|| Error::Msg(format!("the state '{name}' is missing")))?)?);
         }
         let k: K::At<R> = k.map(|_, x| R::lit(x));
-        dispatch(k, Eval { p: &mut x, state: &s });
+        for (i, p) in x.iter_mut().enumerate() {
+            *p = k.eval(*p, k.load(|name| s[name][i]));
+        }
         Tensor::from_vec(x, p.shape(), p.device())
     }
     match p.dtype() {
@@ -215,19 +221,14 @@ fn slices<'a, R: Compute, K: Rule<R>>(k: &K, state: &'a mut Parts, at: usize, n:
     slices
 }
 
-struct Init<'a, 'b, R>(Elements<'a, 'b, R>);
-
-impl<R: Compute, K: Rule<R>> Pass<K> for Init<'_, '_, R> {
-    type Output = ();
-    #[inline(always)]
-    fn run(self, k: K) {
-        let Elements { p, state, at, .. } = self.0;
-        let state = slices(&k, state, at, p.len());
-        for i in 0..p.len() {
-            let mut s = k.load(|name| state[name][i]);
-            k.init(p[i], &mut s);
-            k.store(s, |name, x| state[name][i] = x);
-        }
+/// Sets the state, once in a training: not worth a loop for each instruction set and setting of the flags.
+fn init<R: Compute, K: Rule<R>>(k: K, elements: Elements<R>) {
+    let Elements { p, state, at, .. } = elements;
+    let state = slices(&k, state, at, p.len());
+    for i in 0..p.len() {
+        let mut s = k.load(|name| state[name][i]);
+        k.init(p[i], &mut s);
+        k.store(s, |name, x| state[name][i] = x);
     }
 }
 
@@ -244,22 +245,6 @@ impl<R: Compute, K: Rule<R>> Pass<K> for Update<'_, '_, R> {
             let mut s = k.load(|name| state[name][i]);
             p[i] = k.update(p[i], g[i] * scale, &mut s);
             k.store(s, |name, x| state[name][i] = x);
-        }
-    }
-}
-
-struct Eval<'a, R> {
-    p: &'a mut [R],
-    state: &'a [Vec<R>],
-}
-
-impl<R: Real, K: Rule<R>> Pass<K> for Eval<'_, R> {
-    type Output = ();
-    #[inline(always)]
-    fn run(self, k: K) {
-        let Self { p, state } = self;
-        for i in 0..p.len() {
-            p[i] = k.eval(p[i], k.load(|name| state[name][i]));
         }
     }
 }

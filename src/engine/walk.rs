@@ -24,7 +24,7 @@ pub(super) const GRAIN: usize = 16 * BLOCK;
 pub(super) fn each(
     slots: &mut [Slot],
     buffers: &[Arc<StateBuffer>],
-    f: impl Fn(&mut Slot, OwnState) -> Result<()> + Sync,
+    f: &(dyn Fn(&mut Slot, OwnState) -> Result<()> + Sync),
 ) -> Result<()> {
     for (index, buffer) in buffers.iter().enumerate().filter(|(_, buffer)| buffer.on_host) {
         let view = |slot: &Slot| (slot.hot.buffer as usize == index).then_some(slot.hot.from);
@@ -105,13 +105,13 @@ fn with_elements<E: Stepped>(
     slot: &mut Slot,
     state: OwnState,
     reads_grad: bool,
-    f: impl FnOnce(Elements<E>),
+    mut f: impl FnMut(Elements<E>),
 ) -> Result<()> {
     let Slot { var, clock, hot: Hot { lock, grad, scale, stochastic, .. }, .. } = slot;
     let grad = grad.as_ref().filter(|_| reads_grad);
     let shared = Shared { scale: *scale, step: clock.step, stochastic: *stochastic };
     let OwnState { parts: state, from: at } = state;
-    lock.with(var, grad, |p, g| f(Elements { p, g, state, at, from: 0, shared }))
+    lock.with(var, grad, &mut |p, g| f(Elements { p, g, state, at, from: 0, shared }))
 }
 
 /// One pass, shared among as many threads as pay.
@@ -119,7 +119,7 @@ fn with_elements<E: Stepped>(
 fn pass<E: Stepped, K: Rule<f64>>(k: &K, what: What, elements: Elements<E>) {
     let k: K::At<E::Real> = k.map(|_, x| E::Real::lit(x));
     if is_shared(elements.p.len()) {
-        share(elements, repeat(()), |piece, ()| E::pass(k, what, piece));
+        share(elements, repeat(()), &|piece, ()| E::pass(k, what, piece));
     } else {
         E::pass(k, what, elements);
     }
@@ -140,7 +140,7 @@ fn measure<E: Stepped, K: Rule<f64>>(k: &K, sum: Sum, elements: &mut Elements<E>
     };
     if is_shared(len) {
         let sums = sums.chunks_mut(piece_size(len) / BLOCK);
-        share(elements.range(0, len), sums, |mut piece, sums| measure(&mut piece, sums));
+        share(elements.range(0, len), sums, &|mut piece, sums| measure(&mut piece, sums));
     } else {
         measure(elements, &mut sums);
     }
@@ -156,11 +156,12 @@ fn piece_size(len: usize) -> usize {
     (len / (4 * rayon::current_num_threads())).next_multiple_of(GRAIN)
 }
 
-/// Calls `f` with pieces of the elements, each with the next of `others`, on all threads.
+/// Calls `f` with pieces of the elements, each with the next of `others`, on all threads. `f` is dynamic, so that rayon's
+/// loop is not compiled once more for each rule.
 fn share<E: Stepped, T: Send>(
     elements: Elements<E>,
     others: impl Iterator<Item = T>,
-    f: impl Fn(Elements<E>, T) + Sync,
+    f: &(dyn Fn(Elements<E>, T) + Sync),
 ) {
     let Elements { p, g, state, at, from, shared } = elements;
     let (size, len) = (piece_size(p.len()), p.len());

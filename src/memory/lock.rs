@@ -62,11 +62,13 @@ impl VarLock {
 
     /// Calls `f` with the elements of the variable, mutable, and of its gradient, which is empty if there is none. The gradient
     /// must not lie in the variable. Memory that is not the host's is copied there and back: correct, not fast.
+    ///
+    /// `f` is dynamic, since Candle's operation would be compiled once more for each rule: a tenth of the library.
     pub(crate) fn with<E: Element>(
         &self,
         var: &Var,
         grad: Option<&Tensor>,
-        f: impl FnOnce(&mut [E], &[E]),
+        f: &mut dyn FnMut(&mut [E], &[E]),
     ) -> Result<()> {
         if self.backend == Backend::Host {
             return self.with_host(grad, f);
@@ -82,7 +84,7 @@ impl VarLock {
         self.first.inplace_op1(&Access::new(|values: &mut CpuStorage, _: &Layout| f(values_mut(values)?)))
     }
 
-    fn with_host<E: Element>(&self, grad: Option<&Tensor>, f: impl FnOnce(&mut [E], &[E])) -> Result<()> {
+    fn with_host<E: Element>(&self, grad: Option<&Tensor>, f: &mut dyn FnMut(&mut [E], &[E])) -> Result<()> {
         let n = self.len;
         if n == 0 {
             // Candle takes the strides of an empty tensor for repeated elements.
