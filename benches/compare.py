@@ -44,9 +44,11 @@ STEPS = [
     (100_000_000, 1, ["sgd", "adam", "adamw"]),
     (1_000_000, 1000, STEP_SPECS),
 ]
-# Parameters and tensors of every optimizer, and those that torch has as elementwise steps.
+# Parameters and tensors of every elementwise optimizer.
 RULES = [(1_000_000, 1), (10_000_000, 1), (1_000_000, 1000)]
-TORCH_RULES = ["sgd", "rmsprop", "adam", "adamw", "adadelta", "adagrad", "adamax", "asgd", "nadam", "radam", "rprop"]
+# Methods of whole tensors, on a matrix of 1024 x 1024. Between two new bases SOAP has a cheaper step.
+MATRIX_SPECS = ["novograd", "adafactor", "came", "muon", "soap", "soap:precondition_frequency=1"]
+MATRIX_SIZE = 1 << 20
 # What stock Candle has.
 CANDLE = {"sgd": "candle-sgd", "adamw": "candle-adamw"}
 
@@ -241,36 +243,43 @@ def compare_step(args):
 
 
 def compare_rules(args):
-    """A step of every optimizer that needs no second gradient, next to torch where torch has it."""
+    """A step of every optimizer that needs no second gradient, next to its reference."""
+    names = [spec for spec in peers("names") if spec not in MATRIX_SPECS]
     times, shares = Times(), defaultdict(list)
+    sizes = [(*size, names, []) for size in RULES] + [(MATRIX_SIZE, 1, MATRIX_SPECS, ["--square"])]
     for _ in range(args.rounds):
-        for parameters, tensors in RULES:
+        for parameters, tensors, specs, shape in sizes:
             size = ["--parameters", parameters, "--tensors", tensors]
-            for result in steps([args.binary, "bench"], [], size):
+            for result in steps([args.binary, "bench"], specs, size):
                 row = result["optimizer"], parameters, tensors
                 times.add(row, "candle-optim", "", result["microseconds"])
                 shares[row].append(result["share_of_plain"])
             for threads in THREADS:
-                results = peers("step", "--threads", threads, *size, *TORCH_RULES)
+                results = peers("step", "--threads", threads, *size, *shape, *specs)
                 for spec, ways in results.items():
                     for way, value in ways.items():
                         setting = f"{way}, {threads_label(threads)}"
-                        times.add((spec, parameters, tensors), "torch", setting, value)
+                        times.add((spec, parameters, tensors), "reference", setting, value)
     columns = [f"{p:.0e} in {t}".replace("e+0", "e") for p, t in RULES]
-    header = [part for column in columns for part in (column, "torch", "of y += a·x")]
+    header = [part for column in columns for part in (column, "reference", "of y += a·x")]
 
     def cells(name):
         for size in RULES:
             row = (name, *size)
             yield times.cell(row, "candle-optim", 1)
-            yield times.cell(row, "torch", 1)
+            yield times.cell(row, "reference", 1)
             yield f"{statistics.median(shares[row]):.0%}"
 
-    names = dict.fromkeys(name for name, *_ in shares if not name.startswith("candle-"))
     table(
         "**Every step**, µs, f32: parameters in so many tensors",
         ["optimizer", *header],
         ([f"`{name}`", *cells(name)] for name in names),
+    )
+    rows = [(spec, MATRIX_SIZE, 1) for spec in MATRIX_SPECS]
+    table(
+        "**Methods of whole tensors**, µs, f32: a matrix of 1024 x 1024",
+        ["optimizer", "candle-optim", "reference"],
+        ([f"`{row[0]}`", *(times.cell(row, who) for who in ("candle-optim", "reference"))] for row in rows),
     )
 
 

@@ -3,7 +3,7 @@
     python benches/peers.py torch|wide [--threads N] [SPEC...]
     python benches/peers.py jax|sweep [SPEC...]
     python benches/peers.py step [--threads N] [--parameters N] [--tensors K] [--square] [SPEC...]
-    python benches/peers.py versions
+    python benches/peers.py names|versions
 
 prints one JSON object; times are in microseconds. torch and jax train the chapter's
 network, wide trains 2-256-256-1 on 4096 rows in torch, step is the optimizers alone: torch's,
@@ -283,7 +283,7 @@ def versions():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    work = ("torch", "jax", "sweep", "wide", "step", "versions")
+    work = ("torch", "jax", "sweep", "wide", "step", "names", "versions")
     parser.add_argument("work", choices=work)
     parser.add_argument("specs", nargs="*", metavar="SPEC")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -293,6 +293,11 @@ def main():
     args = parser.parse_intermixed_args()
     if args.work == "versions":
         print(json.dumps(versions()))
+        return
+    if args.work == "names":
+        import reference as ref
+
+        print(json.dumps([*ref.OPTIMIZERS, *REFERENCES]))
         return
     if args.work == "sweep":
         print(json.dumps(jax_sweep(args.specs or SWEEP, *SWEEP_SIZE)))
