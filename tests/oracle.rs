@@ -664,7 +664,7 @@ fn the_oracle_sees_planted_mistakes() {
         "oracle/schedulefree/schedulefreesgd", ParamsScheduleFreeSgd, "a step of y without the average's weight",
             |h, t| schedule_free_sgd::Step { y_step: h.lr * (h.momentum - 1.), ..h.scalars(t) };
         "oracle/timm/lamb", ParamsLamb, "a step late", late;
-        "oracle/timm/lamb", ParamsLamb, "the second average not corrected", |h, t| lamb::Step { root_correction: 1., ..h.scalars(t) };
+        "oracle/timm/lamb", ParamsLamb, "the second average not corrected", |h, t| lamb::Step { inverse_root_correction: 1., ..h.scalars(t) };
         "oracle/timm/lamb", ParamsLamb, "the norm not clipped", |h, t| lamb::Step { clips: false, ..h.scalars(t) };
         "oracle/timm/lamb", ParamsLamb, "no trust ratio", |h, t| lamb::Step { adapts: false, ..h.scalars(t) };
         "oracle/prodigyopt/prodigy", ParamsProdigy, "d for d²", |h, t| {

@@ -29,8 +29,8 @@ rule! {
         decay_factor = if h.decoupled_decay { 1. - h.lr * h.weight_decay } else { 1. },
         beta1, of_g = if h.grad_averaging { 1. - h.beta1 } else { 1. },
         beta2, one_minus_beta2 = 1. - h.beta2,
-        correction1 = if h.bias_correction { 1. - t.power(h.beta1) } else { 1. },
-        root_correction = if h.bias_correction { (1. - t.power(h.beta2)).sqrt() } else { 1. },
+        inverse_correction1 = if h.bias_correction { 1. / (1. - t.power(h.beta1)) } else { 1. },
+        inverse_root_correction = if h.bias_correction { 1. / (1. - t.power(h.beta2)).sqrt() } else { 1. },
         eps, max_norm = h.max_grad_norm.unwrap_or(1.), max_trust = if h.trust_clip { 1. } else { f64::INFINITY },
     }
     clock of Group
@@ -45,12 +45,12 @@ impl<R: Real> Step<R> {
     #[inline(always)]
     fn direction(&self, p: R, mut g: R, s: &mut Moments<R>) -> (R, R) {
         if self.clips {
-            g = g / (self.grad_sq.sqrt() / self.max_norm).max(R::lit(1.)).named("clip");
+            g = g * (R::lit(1.) / (self.grad_sq.sqrt() / self.max_norm).max(R::lit(1.))).named("clip");
         }
         s.exp_avg = ema(s.exp_avg, g, self.beta1, self.of_g);
         s.exp_avg_sq = ema(s.exp_avg_sq, g * g, self.beta2, self.one_minus_beta2);
-        let denominator = (s.exp_avg_sq.sqrt() / self.root_correction + self.eps).named("denominator");
-        (p * self.decay_factor, (ratio(s.exp_avg / self.correction1, denominator) + self.l2 * p).named("direction"))
+        let denominator = (s.exp_avg_sq.sqrt() * self.inverse_root_correction + self.eps).named("denominator");
+        (p * self.decay_factor, (ratio(s.exp_avg * self.inverse_correction1, denominator) + self.l2 * p).named("direction"))
     }
 }
 
