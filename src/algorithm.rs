@@ -47,7 +47,7 @@ pub trait Algorithm: Hyper + Boxed {
     fn weight_copies(&self) -> &'static [&'static str] {
         &[]
     }
-    /// The numbers it keeps on the clock, with their first values.
+    /// The numbers it has on the clock, with their first values.
     fn memory(&self) -> Vec<(&'static str, f64)> {
         vec![]
     }
@@ -80,7 +80,7 @@ pub trait Algorithm: Hyper + Boxed {
 pub trait Kernel {
     /// Sets the state of a variable, at this position of the chain, to what it is before the first step.
     fn start(&self, slot: &mut Slot, position: usize) -> Result<()>;
-    /// Which state it keeps, as bits.
+    /// Which state it has, as bits.
     fn state_mask(&self) -> u32;
     /// Whether the step of an element depends on others, by sums.
     fn has_sums(&self) -> bool;

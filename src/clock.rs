@@ -1,6 +1,6 @@
-//! What a variable counts, and the numbers that an algorithm keeps between steps.
+//! What a variable counts, and the numbers that an algorithm stores between steps.
 
-/// The step count of a variable, and the numbers that an algorithm keeps between steps. Checkpoints contain both.
+/// The step count of a variable, and the numbers that an algorithm stores between steps. Checkpoints contain both.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     /// The number of this step; the first is 1.
@@ -34,7 +34,7 @@ impl Clock {
         self.dims.len()
     }
 
-    /// A number that the clock keeps between steps. It is `start` before the first. Ask for it at every step.
+    /// A number that the clock stores between steps. It is `start` before the first. Ask for it at every step.
     pub fn memory(&mut self, name: &'static str, start: f64) -> &mut f64 {
         let at = self.memory.iter().position(|memory| memory.name == name).unwrap_or_else(|| {
             self.memory.push(Memory { name, start, now: start });

@@ -489,7 +489,7 @@ fn start(chain: &[Box<dyn Algorithm>], slot: &mut Slot) -> Result<()> {
     Ok(())
 }
 
-/// Which state an algorithm keeps, without an allocation where it is a rule.
+/// Which state an algorithm has, without an allocation where it is a rule.
 fn layout(algorithm: &dyn Algorithm) -> Result<u32, Vec<&'static str>> {
     algorithm.kernel().map_or_else(|| Err(algorithm.state_names(&[])), |kernel| Ok(kernel.state_mask()))
 }

@@ -2,7 +2,7 @@
 //!
 //! [`rule!`](crate::rule!) declares the numbers of a step, [`Rule`] updates one element, and [`Elementwise`] computes the
 //! numbers from hyperparameters and clock. The engine does the rest: it compiles the rule for each type and instruction
-//! set, walks it over memory, prints it as a CUDA kernel, and keeps the state.
+//! set, walks it over memory, prints it as a CUDA kernel, and stores the state.
 
 use crate::clock::Clock;
 pub use crate::clock::Span;

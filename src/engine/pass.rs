@@ -207,7 +207,7 @@ fn dispatch<R: Real, K: Rule<R>, P: Pass<K>>(k: K, pass: P) -> P::Output {
     Arch::new().dispatch(Dispatch(k, pass, PhantomData))
 }
 
-/// The state of `n` elements, in as many slices as the rule keeps. The compiler knows both numbers, so it drops the bounds
+/// The state of `n` elements, in as many slices as the rule has. The compiler knows both numbers, so it drops the bounds
 /// checks and vectorizes.
 #[inline(always)]
 fn slices<'a, R: Compute, K: Rule<R>>(k: &K, state: &'a mut Parts, at: usize, n: usize) -> [&'a mut [R]; MAX_STATE] {

@@ -36,7 +36,7 @@ pub(crate) fn stored_dtype(dtype: DType, asked: Option<DType>, copies_weights: b
 /// Every variable's state begins at a multiple of so many elements, where vectors may be loaded on any device.
 const ALIGNED: usize = 16;
 
-/// The state that one algorithm keeps of one variable.
+/// The state that one algorithm has for one variable.
 #[derive(Debug)]
 pub(crate) enum SlotState {
     /// Replaced as a whole.

@@ -24,7 +24,7 @@ pub(super) fn read(folder: &Path, key: &str) -> Option<String> {
     (sum == hex(ptx)).then(|| ptx.to_owned())
 }
 
-/// Keeps the PTX of `key`, whole or not at all: another process may read the folder meanwhile, or write to it.
+/// Stores the PTX of `key`, whole or not at all: another process may read the folder meanwhile, or write to it.
 pub(super) fn write(folder: &Path, key: &str, ptx: &str) -> std::io::Result<()> {
     let target = path(folder, key);
     let draft = target.with_extension(format!("{}.tmp", std::process::id()));

@@ -17,7 +17,7 @@ pub(super) fn sides(dims: &[usize]) -> impl Iterator<Item = usize> {
 }
 
 /// The same, of a variable that has this state.
-fn kept(state: &State) -> Vec<usize> {
+fn sides_of(state: &State) -> Vec<usize> {
     (0..BASES.len()).filter(|side| state.contains_key(BASES[*side])).collect()
 }
 
@@ -30,7 +30,7 @@ pub(super) fn has_bases(state: &State) -> Result<bool> {
 
 /// Sets the bases to the eigenvectors of the covariances.
 pub(super) fn start(state: &mut State) -> Result<()> {
-    for side in kept(state) {
+    for side in sides_of(state) {
         state.insert(BASES[side], eigenvectors(&state[COVARIANCES[side]])?);
     }
     Ok(())
@@ -69,7 +69,7 @@ fn cycle(x: &Tensor, mut map: impl FnMut(usize, Tensor) -> Result<Tensor>) -> Re
 
 /// Takes a step of orthogonal iteration of each basis, and puts `exp_avg_sq` in the new order.
 pub(super) fn turn(state: &mut State) -> Result<()> {
-    for side in kept(state) {
+    for side in sides_of(state) {
         let basis = &state[BASES[side]];
         let product = state[COVARIANCES[side]].matmul(basis)?;
         // Sorted on the host, where the decomposition is.
