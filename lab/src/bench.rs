@@ -18,13 +18,13 @@ use super::twins::twin;
 pub struct Workload {
     /// Parameters in all.
     pub parameters: usize,
-    /// Tensors they are spread over, evenly.
+    /// Tensors of equal size that hold them.
     pub tensors: usize,
-    /// Their type.
+    /// Number type of the parameters.
     pub dtype: DType,
-    /// Type of the state; none for the usual one.
+    /// Number type of the state; none for the default.
     pub state_dtype: Option<DType>,
-    /// Where they lie.
+    /// The device of the tensors.
     pub device: Device,
 }
 
@@ -35,11 +35,11 @@ pub struct Measurement {
     pub optimizer: String,
     /// Median time of a step, in microseconds.
     pub microseconds: f64,
-    /// Bytes a step must read and write, in 10⁹ per second.
+    /// Bytes that a step must read and write per second, in 10⁹.
     pub gigabytes_per_second: f64,
-    /// The same of `y += a·x` over as many bytes (on a GPU, of a copy), measured in turn with the steps.
+    /// The same for `y += a·x` over as many bytes (on a GPU, for a copy), measured alternately with the steps.
     pub plain_gigabytes_per_second: f64,
-    /// The former as a share of the latter.
+    /// `gigabytes_per_second` as a share of `plain_gigabytes_per_second`.
     pub share_of_plain: f64,
     /// Bytes of state for each parameter.
     pub state_bytes_per_parameter: f64,
@@ -72,7 +72,7 @@ pub fn bytes_needed(spec: &Spec, workload: &Workload) -> Result<f64> {
     let size = parameters / tensors;
     let (all, dtype) = (parameters as f64, dtype.size_in_bytes() as f64);
     if !device.is_cpu() {
-        // A gradient on its way to the device.
+        // Only a gradient on its way to the device takes main memory.
         return Ok(size as f64 * dtype);
     }
     let state = tensors as f64 * state_bytes(spec, &dims(spec, size), workload.dtype, workload.state_dtype);
@@ -85,7 +85,7 @@ pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
     let Workload { parameters, tensors, dtype, device, .. } = workload;
     let size = parameters / tensors;
     let dims = dims(spec, size);
-    // A group sorts its variables by name: they shall stay in the order of their memory.
+    // A group sorts its variables by name: the numbers preserve their order in memory.
     let var = |i: usize| Ok((format!("{i:09}"), Var::zeros(&dims[..], *dtype, device)?));
     let vars: Vec<_> = (0..*tensors).map(var).collect::<candle_core::Result<_>>()?;
     let grads = gradients(vars.iter().map(|(_, var)| var))?;
@@ -97,7 +97,7 @@ pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
     };
 
     let state = state_bytes(spec, &dims, *dtype, workload.state_dtype);
-    // Parameter and state are read and written, the gradient is read.
+    // Parameters and state are read and written; the gradient is read.
     let bytes = tensors * (size * 3 * dtype.size_in_bytes() + 2 * state as usize);
     let [time, plain_time] = median_times([Box::new(step), plain_pass(bytes, device)?])?;
     let gigabytes_per_second = |time: f64| bytes as f64 / time / 1e9;
@@ -111,8 +111,8 @@ pub fn measure(spec: &Spec, workload: &Workload) -> Result<Measurement> {
     })
 }
 
-/// The dimensions of variables of `size` elements: a vector, or for a method of whole tensors, which may treat a matrix
-/// otherwise, the matrix that is nearest to a square.
+/// The dimensions of variables of `size` elements: a vector, or for a method that may treat a matrix as a whole, the
+/// matrix that is nearest to a square.
 fn dims(spec: &Spec, size: usize) -> Vec<usize> {
     if spec.method().chain().iter().all(|algorithm| algorithm.kernel().is_some()) || twin(spec).is_some() {
         return vec![size];
@@ -134,8 +134,8 @@ fn gradients<'a>(vars: impl Iterator<Item = &'a Var>) -> Result<GradStore> {
 /// Something to time.
 type Call<'a> = Box<dyn FnMut() -> candle_core::Result<()> + 'a>;
 
-/// A plain pass over memory, which reads and writes so many bytes: `y += a·x` on all threads of the CPU, on another device a
-/// copy.
+/// A plain pass over memory that reads and writes `bytes` bytes: `y += a·x` on all threads of the CPU, or a copy on
+/// another device.
 fn plain_pass(bytes: usize, device: &Device) -> Result<Call<'_>> {
     if !device.is_cpu() {
         let x = Tensor::zeros((bytes / 8).max(1), DType::F32, device)?;
@@ -148,7 +148,7 @@ fn plain_pass(bytes: usize, device: &Device) -> Result<Call<'_>> {
     let (x, mut y) = (vec![1f32; n], vec![0f32; n]);
     let add = |(y, x): (&mut [f32], &[f32])| Arch::new().dispatch(AddScaled { x, y });
     Ok(Box::new(move || {
-        // One piece is not worth another thread, as in a step.
+        // A single piece is not worth another thread; a step follows the same rule.
         if n <= GRAIN {
             add((&mut y, &x));
         } else {
@@ -158,7 +158,7 @@ fn plain_pass(bytes: usize, device: &Device) -> Result<Call<'_>> {
     }))
 }
 
-/// Numbers that a thread takes at a time.
+/// Numbers that a thread takes from memory at a time.
 const GRAIN: usize = 1 << 16;
 
 struct AddScaled<'a> {
@@ -177,8 +177,8 @@ impl WithSimd for AddScaled<'_> {
     }
 }
 
-/// The median times of two calls in seconds. Their rounds alternate, so that a busy moment of the machine does not hit one
-/// alone; within a round a call finds the caches as it left them.
+/// The median times of two calls in seconds. Rounds of the two calls alternate, so that a busy moment of the machine
+/// does not affect only one call; within a round, each call finds the caches as its previous call left them.
 fn median_times(mut calls: [Call; 2]) -> Result<[f64; 2]> {
     const ROUNDS: usize = 5;
     const ROUND: Duration = Duration::from_millis(50);

@@ -66,7 +66,7 @@ fn given(command: &clap::Command, matches: &ArgMatches) -> String {
         }
         for values in occurrences.into_iter().flatten() {
             words.extend(option.clone());
-            // As many values as commas parted.
+            // Joined again as they were given: clap has split the values at commas.
             let values: Vec<String> = values.map(|value| value.to_string_lossy().into_owned()).collect();
             words.push(quoted(&values.join(",")));
         }
@@ -414,7 +414,7 @@ impl DeviceName {
             Self::Cuda(ordinal) => Device::new_cuda(ordinal),
             _ => Device::new_metal(0),
         };
-        // The first line says it; what follows is a backtrace.
+        // The first line is the message; the rest is a backtrace.
         opened.map_err(|error| {
             let reason = error.to_string();
             anyhow::anyhow!("--device {feature}: it does not open: {}", reason.lines().next().unwrap_or_default())

@@ -60,7 +60,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Some(Command::Bench(args)) => run_bench(&args),
         Some(Command::Kernel(args)) => {
             let state_dtype = args.state_dtype.map(|dtype| dtype.0);
-            // Kernels depend on the rank alone; a vector has the lowest that all elementwise methods accept.
+            // Kernels depend on the rank alone; a vector has the lowest rank that all elementwise methods accept.
             tables::print(args.optimizer.method().cuda_source(&[1], args.dtype.0, state_dtype)?.trim_end())
         }
         Some(Command::List(args)) => {
@@ -124,19 +124,19 @@ trait Experiment {
     fn files(&self) -> &'static [&'static str];
     /// How many times it will report progress.
     fn length(&self) -> u64;
-    /// Memory that it will take.
+    /// Memory that it needs.
     fn needs(&self) -> Needs;
     /// Computes it.
     fn run(&self, live: &Live) -> Result<Findings>;
 }
 
-/// What came out of an experiment.
+/// The results of an experiment.
 struct Findings {
     /// Contents of the files, in the order of [`Experiment::files`].
     contents: Vec<Box<Contents<'static>>>,
     /// The section of the summary.
     section: &'static str,
-    /// What stands in it.
+    /// The contents of that section.
     summary: Map<String, Value>,
     /// What is printed.
     report: String,
@@ -144,7 +144,7 @@ struct Findings {
     events: Vec<tensorboard::Run>,
 }
 
-/// Runs experiments that `command` gives again, and draws them beside an overlay.
+/// Runs experiments that `command` repeats, and draws them beside an overlay.
 fn perform(experiments: &[&dyn Experiment], args: &OutputArgs, command: &str, overlay: Option<&Overlay>) -> Result<()> {
     let names: Vec<&str> = experiments.iter().flat_map(|experiment| experiment.files()).copied().collect();
     let output = Output::open(&args.out, &names)?;
@@ -194,7 +194,7 @@ fn check_moves(specs: &[Spec], vars: &[(&str, &[usize])]) -> Result<()> {
     Ok(())
 }
 
-/// Checks that stochastic rounding has weights of 16 bits, and no optimizer that cannot.
+/// Checks that stochastic rounding applies: 16-bit weights, and only optimizers that support it.
 fn check_rounding(args: &TrainArgs) -> Result<()> {
     if !args.stochastic_rounding {
         return Ok(());
@@ -227,7 +227,7 @@ impl Training {
         if let Some(overlay) = overlay {
             overlay.check(args.optimizers.iter().map(Spec::text), args.epochs)?;
         }
-        // A file is read as text first, and then as about as many bytes of numbers.
+        // A file is read as text first, and is then stored as numbers of about the same size.
         let bytes = match &args.data {
             Some(path) => 2. * std::fs::metadata(path).map_or(0, |file| file.len()) as f64,
             None => args.samples as f64 * BYTES_OF_A_POINT,
@@ -255,7 +255,7 @@ impl Training {
         Ok(Self { args, specs, dataset, settings })
     }
 
-    /// Whether PyTorch's reference is of this problem.
+    /// Whether PyTorch's reference curves are for this problem.
     fn is_the_chapters(&self) -> bool {
         self.args.data.is_none()
             && self.args.points().is_ok_and(|points| points == Circles::default().into())
@@ -270,7 +270,7 @@ impl Training {
         train::sizes(self.dataset.features, &self.settings.hidden, self.dataset.classes.len())
     }
 
-    /// The problem in a line, as the picture's title.
+    /// The problem in one line, for the title of the picture.
     fn title(&self) -> String {
         let data = match &self.args.data {
             Some(path) => path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
@@ -401,12 +401,12 @@ impl Observer for Watcher<'_> {
     }
 }
 
-/// The contents of a file that is in memory.
+/// Writes the contents of a file that is in memory.
 fn whole(bytes: Vec<u8>) -> Box<Contents<'static>> {
     Box::new(move |out| Ok(out.write_all(&bytes)?))
 }
 
-/// The option that says how many rows there are.
+/// The option that sets the number of rows.
 fn data_option(args: &TrainArgs) -> String {
     match &args.data {
         Some(path) => format!("--data '{}'", path.display()),
@@ -414,7 +414,7 @@ fn data_option(args: &TrainArgs) -> String {
     }
 }
 
-/// While circles are drawn and split: the point and its class three times, and its number in two lists.
+/// While circles are drawn and split, memory holds a point and its class three times, and its index in two lists.
 const BYTES_OF_A_POINT: f64 = 3. * 24. + 2. * 8.;
 
 const PROGRESS: &str = "{msg:40} {bar:40} {percent:>3} %  {eta} left";

@@ -1,4 +1,4 @@
-//! Files that are written whole: under temporary names first, and then each gets its own.
+//! Files that are written whole: first under temporary names, and then renamed.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, BufWriter, Read, Write};
@@ -50,7 +50,7 @@ impl Entry {
     }
 }
 
-/// Opens a file to read. A pipe or a device may never end.
+/// Opens a file to read, but no pipe or device, which may never end.
 pub fn open(path: &Path) -> io::Result<File> {
     if fs::metadata(path)?.is_file() { File::open(path) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
@@ -94,7 +94,7 @@ impl Folder {
     /// The folder, made if it does not exist. `names` are the files to come.
     ///
     /// # Errors
-    /// No folder and cannot become one, not writable, or something that is not a file has one of the names.
+    /// The path is not a folder and cannot become one, it is not writable, or one of the names is a folder.
     pub fn open(path: &Path, names: &[&str]) -> Result<Self> {
         let shown = path.display();
         ensure!(!path.exists() || path.is_dir(), "--out '{shown}' is a file; allowed: a folder, or a name not taken");
@@ -104,25 +104,25 @@ impl Folder {
         }
         let make = || -> Result<()> {
             fs::create_dir_all(path).with_context(|| format!("cannot make the output folder '{shown}'"))?;
-            // Without a name where the system can do it, so that a kill leaves nothing.
+            // The file has no name where the system allows that, so that a kill leaves nothing.
             tempfile_in(path).with_context(|| format!("cannot write to the output folder '{shown}'"))?;
             Ok(())
         };
-        // Somebody may remove it in between.
+        // Another program may remove the folder in between.
         make().or_else(|error| if path.exists() { Err(error) } else { make() })?;
         Ok(Self { path: path.into() })
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Waits for the right to write, and removes what a killed program left. `None` where files cannot be locked, and for
-    /// an interruption.
+    /// Waits for the lock, and removes the files that a killed program left. `None`: files cannot be locked, or a
+    /// signal is pending.
     ///
     /// # Errors
-    /// Somebody removed the folder, and it cannot be made again.
+    /// The folder was removed and cannot be made again.
     pub fn lock(&self, interruption: &Interruption) -> Result<Option<Lock>> {
         fs::create_dir_all(&self.path)
             .with_context(|| format!("cannot make the output folder '{}'", self.path.display()))?;
@@ -136,7 +136,7 @@ impl Folder {
     /// Writes a file under a temporary name.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub fn stage(&self, name: &str, contents: &Contents) -> Result<(Staged, Entry)> {
         let path = self.path.join(name);
         let write = || -> Result<(TempPath, Entry)> {
@@ -147,7 +147,7 @@ impl Folder {
             let entry = out.entry(name);
             drop(out);
             file.as_file().sync_data()?;
-            // Closed, so that many results do not take many open files.
+            // The file is closed, so that many results do not need many open files.
             Ok((file.into_temp_path(), entry))
         };
         let staged = write();
@@ -158,13 +158,14 @@ impl Folder {
     fn temporary(&self) -> io::Result<NamedTempFile> {
         let mut builder = Builder::new();
         builder.prefix(TEMPORARY);
-        // Results are ordinary files, subject to the umask, where a temporary file is its owner's alone.
+        // Results are ordinary files, subject to the umask; a temporary file is accessible to its owner alone.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         builder.tempfile_in(&self.path)
     }
 
-    /// Removes what a killed program left: a live one has its temporary files only while it has the lock.
+    /// Removes the files that a killed program left: a running program has temporary files only while it holds the
+    /// lock.
     fn remove_stale(&self) {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(TEMPORARY)) {
@@ -173,27 +174,27 @@ impl Folder {
     }
 }
 
-/// A file that is ready to get its name.
+/// A file that is ready to be renamed.
 pub struct Staged {
     file: TempPath,
     path: PathBuf,
 }
 
 impl Staged {
-    /// Where it will be.
+    /// The final path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where it is until then.
+    /// The temporary path.
     pub fn temporary(&self) -> &Path {
         &self.file
     }
 
-    /// Gives it its name, unless that is taken. Says whether it was free.
+    /// Renames the file to its final name, unless that is taken. Returns whether it was free.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub fn persist_new(self) -> Result<bool> {
         match self.file.persist_noclobber(&self.path).map_err(|error| error.error) {
             Ok(()) => Ok(true),
@@ -202,24 +203,24 @@ impl Staged {
         }
     }
 
-    /// Gives it its name.
+    /// Renames the file to its final name.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub fn persist(self) -> Result<()> {
         let renamed = self.file.persist(&self.path).map_err(|error| error.error);
         renamed.with_context(|| format!("cannot write '{}'", self.path.display()))
     }
 }
 
-/// The right to write to a folder, of one program at a time.
+/// The lock of a folder: one program at a time may write.
 pub struct Lock {
     path: PathBuf,
     _file: File,
 }
 
 impl Lock {
-    /// Waits until no other program has it. `None` where files cannot be locked, and for an interruption.
+    /// Waits until no other program holds the lock. `None`: files cannot be locked, or a signal is pending.
     fn of(folder: &Path, interruption: &Interruption) -> Option<Self> {
         const PAUSE: Duration = Duration::from_millis(5);
         let path = folder.join(LOCK);

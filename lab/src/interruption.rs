@@ -16,16 +16,16 @@ const SIGNALS: [i32; 4] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM];
 #[cfg(not(unix))]
 const SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
-/// Whether the caller has set a signal to be ignored, as `nohup` does. Only Linux says so without `unsafe`.
+/// Whether the caller has set a signal to be ignored, as `nohup` does. Without `unsafe`, only Linux can tell.
 fn is_ignored(signal: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
     mask.unwrap_or(0) >> (signal - 1) & 1 == 1
 }
 
-/// [`SIGNALS`], which wait until this is dropped; one that is ignored still is.
+/// Holds [`SIGNALS`] back until this is dropped. A signal that is ignored is still ignored.
 ///
-/// Before that, and so as long as the program computes, signals are the system's.
+/// Before it exists, while the program computes, signals have their default effect.
 pub struct Interruption {
     pending: Arc<AtomicUsize>,
     over: Arc<AtomicBool>,
@@ -35,7 +35,7 @@ impl Interruption {
     /// Holds signals back from now on.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub fn deferred() -> Result<Self> {
         let this = Self { pending: Arc::default(), over: Arc::default() };
         for signal in SIGNALS.into_iter().filter(|&signal| !is_ignored(signal)) {
@@ -48,7 +48,7 @@ impl Interruption {
         Ok(this)
     }
 
-    /// Whether a signal waits.
+    /// Whether a signal is pending.
     pub fn is_pending(&self) -> bool {
         self.pending.load(Ordering::SeqCst) != 0
     }

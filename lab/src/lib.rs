@@ -39,7 +39,7 @@ fn unknown<S: Into<String>>(what: &str, given: &str, allowed: impl IntoIterator<
     candle_optim::Error::Unknown { what: what.into(), given: given.into(), allowed }
 }
 
-/// The error for a column that a file does not have. It lists the columns whose names are most similar, in a line.
+/// The error for a column that a file does not have. It lists the columns with the most similar names on one line.
 fn unknown_column(what: &str, given: &str, columns: &[&str]) -> candle_optim::Error {
     let given = shown::shown(given);
     let likeness = |name: String| (strsim::normalized_damerau_levenshtein(&given, &name), name);

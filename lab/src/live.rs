@@ -1,5 +1,4 @@
-//! What a person sees while the program works: on a terminal a bar, and a line for each optimizer; elsewhere a plain line now
-//! and then.
+//! The progress display: on a terminal, a bar and a line for each optimizer; elsewhere, a plain line from time to time.
 
 use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,11 +9,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use super::plot::ends;
 use super::shown::shown;
 
-/// Lines of a terminal that are taken at most; more optimizers share the bar's message.
+/// The most lines on a terminal; more optimizers share the bar's message.
 const MOST: usize = 20;
-/// The least values of a long sparkline; it has less than twice as many.
+/// The fewest values of a long sparkline; it has less than twice as many.
 const WIDTH: usize = 20;
-/// Between two plain lines.
+/// The time between two plain lines.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// The progress of some work.
@@ -22,7 +21,7 @@ pub struct Live {
     all: MultiProgress,
     bar: ProgressBar,
     lines: Mutex<Vec<Line>>,
-    /// When the last plain line was printed; none on a terminal, and where nothing is to be printed.
+    /// When the last plain line was printed; none on a terminal, and none if nothing is to be printed.
     plain: Option<Mutex<Instant>>,
 }
 
@@ -45,7 +44,7 @@ impl Live {
         Self { all, bar, lines: Mutex::default(), plain: plain.then(|| Mutex::new(Instant::now())) }
     }
 
-    /// A line for each of these, in the place of earlier ones.
+    /// Replaces the lines by one for each of these names.
     pub fn set_lines<'a>(&self, names: impl ExactSizeIterator<Item = &'a str>) {
         let drawn = names.len() <= MOST && !self.bar.is_hidden();
         let line = |name: &str| {
@@ -83,12 +82,12 @@ impl Live {
         }
     }
 
-    /// What stands beside the bar.
+    /// Sets the text beside the bar.
     pub fn set_message(&self, message: impl Into<String>) {
         self.bar.set_message(message.into());
     }
 
-    /// A step is over.
+    /// Advances the bar by one.
     pub fn inc(&self) {
         self.bar.inc(1);
     }
@@ -101,16 +100,16 @@ impl Drop for Live {
     }
 }
 
-/// What a thread that panicked left is still whole.
+/// Ignores poisoning: a thread that panicked leaves the data whole.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Losses, of which as many are retained as a sparkline shows, evenly.
+/// Evenly spaced losses, as many as a sparkline shows.
 #[derive(Default)]
 struct History {
     values: Vec<f64>,
-    /// How many losses one of them stands for, and how many the last one has yet.
+    /// The number of losses that each value represents, and how many of them the last value has so far.
     stride: usize,
     pending: usize,
 }
@@ -133,7 +132,8 @@ impl History {
         self.pending = (self.pending + 1) % self.stride;
     }
 
-    /// From the lowest block to the highest, by equal ratios if losses span more than a decade; a cross where one is not finite.
+    /// Blocks from the lowest to the highest, logarithmic if losses span more than a decade; a cross if a loss is not
+    /// finite.
     fn sparkline(&self) -> String {
         const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
         let finite = || self.values.iter().copied().filter(|loss| loss.is_finite());

@@ -35,7 +35,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a line to standard error. `eprintln` panics if nobody can hear it, and a name may hold line ends and worse.
+/// Prints a line to standard error. `eprintln` panics if standard error is closed, and a name may contain control
+/// characters.
 fn complain(line: impl Display) {
     let mut shown = String::new();
     for letter in line.to_string().chars() {
@@ -44,7 +45,7 @@ fn complain(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{shown}");
 }
 
-/// What is wrong and the tip, without the usage that clap puts below.
+/// The error and the tip, without the usage that clap prints below.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));

@@ -1,12 +1,13 @@
-//! Memory: what work will need, and what there is.
+//! Memory: the amount that work will need, and the amount that is available.
 
 use anyhow::{Result, ensure};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-/// Address space for what nobody counts, of the program or of a thread: mimalloc takes it in pieces of this size.
+/// Address space for allocations that are not counted, by the program or by a thread: mimalloc takes pieces of this
+/// size.
 const SPARE: usize = 1 << 25;
 
-/// Holds address space, without using it, so that others leave as much; none where a limit forbids it.
+/// Reserves address space without using it, so that others leave as much; none if a limit forbids it.
 pub fn spare() -> Option<Vec<u8>> {
     reserved(SPARE)
 }
@@ -17,21 +18,21 @@ fn reserved(bytes: usize) -> Option<Vec<u8>> {
     Some(memory)
 }
 
-/// Bytes that work needs at the least, by the options that ask for them. Floats, which do not overflow.
+/// Bytes that work needs at least, by the options that ask for them. Floats do not overflow.
 #[derive(Debug, Default)]
 pub struct Needs(Vec<(String, f64)>);
 
 impl Needs {
-    /// `bytes` more for an `option` of the command line.
+    /// Adds `bytes` for an `option` of the command line.
     pub fn of(mut self, option: impl Into<String>, bytes: f64) -> Self {
         self.0.push((option.into(), bytes));
         self
     }
 
-    /// Checks before the work that there is as much. An allocation that fails later ends the program.
+    /// Checks before the work that there is enough memory. An allocation that fails later ends the program.
     ///
     /// # Errors
-    /// There is less. The message names the option that needs most.
+    /// There is not enough. The message names the option that needs most.
     pub fn check(&self) -> Result<()> {
         self.check_against(available())
     }
@@ -41,14 +42,14 @@ impl Needs {
         let Some((option, _)) = self.0.iter().max_by(|a, b| a.1.total_cmp(&b.1)) else { return Ok(()) };
         let what = format!("{option}: this needs {} of memory", size(needed));
         ensure!(needed <= available, "{what}, and {} are available", size(available));
-        // The limit of `ulimit -v` is known by trying only.
+        // Only an attempt shows the limit of `ulimit -v`.
         let reserved = reserved((needed as usize).saturating_add(SPARE));
         ensure!(reserved.is_some(), "{what}, and this process is not allowed to have as much");
         Ok(())
     }
 }
 
-/// Bytes that can be had without taking them from another program; infinite where the system does not say.
+/// Bytes that are available without taking them from another program; infinite if the system does not say.
 fn available() -> f64 {
     let memory = MemoryRefreshKind::everything();
     let system = System::new_with_specifics(RefreshKind::nothing().with_memory(memory));
@@ -57,13 +58,13 @@ fn available() -> f64 {
     }
     let mut free = system.available_memory();
     if let Some(group) = system.cgroup_limits() {
-        // `free_memory` of a group counts cached files as taken.
+        // The group's `free_memory` counts cached files as used.
         free = free.min(group.total_memory.saturating_sub(group.rss));
     }
     free as f64 + system.free_swap() as f64
 }
 
-/// Bytes, to two digits at least.
+/// Bytes as text, to two digits or more.
 fn size(bytes: f64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     let power = (((bytes.max(1e3).log10() / 3.) as usize).max(1) - 1).min(UNITS.len() - 1);

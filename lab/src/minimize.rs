@@ -13,9 +13,9 @@ pub struct Function {
     pub name: &'static str,
     /// Its formula.
     pub formula: &'static str,
-    /// The start that is taken if none is given; also says how many numbers the function takes.
+    /// The default start; also says how many numbers the function takes.
     pub start: &'static [f64],
-    /// Whether it takes any other number of numbers, too.
+    /// Whether it takes any other number of numbers.
     pub any_dimension: bool,
     /// The value at a point `[n]`, differentiable; a scalar.
     value: fn(&Tensor) -> candle_core::Result<Tensor>,
@@ -119,7 +119,7 @@ pub const FUNCTIONS: &[Function] = &[
         start: &[2.3, -1.7],
         any_dimension: true,
         value: |x| {
-            // The root has no slope at 0: it is 0 there.
+            // The slope of the root is infinite at 0; the maximum makes it 0.
             let distance = x.sqr()?.mean_all()?.maximum(1e-300)?.sqrt()?;
             let waves = (x * std::f64::consts::TAU)?.cos()?.mean_all()?.exp()?;
             ((distance * -0.2)?.exp()?.affine(-20., 20. + std::f64::consts::E)? - waves)?.sum_all()
@@ -135,7 +135,7 @@ impl Function {
     /// The function of this name.
     ///
     /// # Errors
-    /// None of this name.
+    /// No function has this name.
     pub fn named(name: &str) -> Result<&'static Self, Error> {
         FUNCTIONS
             .iter()
@@ -151,7 +151,7 @@ impl Function {
         (self.value)(x)
     }
 
-    /// Checks that `start` is a point the function takes.
+    /// Checks that the function takes the point `start`.
     ///
     /// # Errors
     /// Too few or too many numbers.
@@ -164,12 +164,12 @@ impl Function {
     }
 }
 
-/// The way of one optimizer: the start, then the point to evaluate after each step.
+/// The path of one optimizer: the start, then the point to evaluate after each step.
 #[derive(Clone, Debug)]
 pub struct Path {
     /// The optimizer's spec, as given.
     pub optimizer: String,
-    /// Points with the value of the function there.
+    /// Points with the values of the function there.
     pub points: Vec<(Vec<f64>, f64)>,
 }
 
@@ -209,7 +209,7 @@ mod tests {
             ("rastrigin", &[0., 0., 0.], 0.),
             ("sphere", &[0., 0.], 0.),
             ("quadratic", &[0., 0., 0., 0., 0.], 0.),
-            // No minimum, but a point without a slope.
+            // Not a minimum, but a stationary point.
             ("saddle", &[0., 0.], 0.),
             ("ackley", &[0., 0., 0.], 0.),
         ];

@@ -16,8 +16,9 @@ pub struct Network {
 }
 
 impl Network {
-    /// The weights that `torch.manual_seed(seed)` and then `nn.Sequential(nn.Linear(sizes[0], sizes[1]), nn.ReLU(),
-    /// ...)` give, drawn in f32 and converted to `dtype`; `activation` is in the place of ReLU.
+    /// The weights that `torch.manual_seed(seed)` and then
+    /// `nn.Sequential(nn.Linear(sizes[0], sizes[1]), nn.ReLU(), ...)` produce, drawn in f32 and converted to `dtype`;
+    /// `activation` replaces ReLU.
     pub fn new(sizes: &[usize], activation: Activation, seed: u32, dtype: DType, device: &Device) -> Result<Self> {
         let mut generator = Generator::manual_seed(seed.into());
         let (mut layers, mut vars) = (vec![], vec![]);
@@ -41,13 +42,13 @@ impl Network {
         self.vars.iter().enumerate().map(|(i, var)| (Self::name(i), var.clone())).collect()
     }
 
-    /// The name of a variable as in `nn.Sequential`, where each activation has a number of its own.
+    /// The name of a variable as in `nn.Sequential`, where each activation also has a number.
     pub fn name(i: usize) -> String {
         format!("{}.{}", i / 2 * 2, ["weight", "bias"][i % 2])
     }
 
-    /// Logits and loss of the rows x, and the gradients of all variables, without Candle's graph of the network. `None`: the
-    /// network is not small enough for that.
+    /// Logits and loss of the rows x, and the gradients of all variables, without Candle's graph of the network.
+    /// `None`: the network is too large for that.
     ///
     /// # Errors
     /// An error of Candle.
@@ -70,7 +71,7 @@ impl Network {
         Ok(Some((logits.as_detached_tensor(), loss, grads)))
     }
 
-    /// All weights in a row.
+    /// All weights in one vector.
     ///
     /// # Errors
     /// An error of Candle.
@@ -107,7 +108,7 @@ impl Network {
         Ok(sum.sqrt())
     }
 
-    /// Logits for evaluation, through which no gradient passes.
+    /// Logits for evaluation. No gradient passes through them.
     pub fn evaluate(&self, x: &Tensor) -> Result<Tensor> {
         self.layers.evaluate(x)
     }
@@ -123,16 +124,16 @@ impl Module for Network {
 /// What the network is trained for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Objective {
-    /// Two classes, one logit: binary cross entropy. Targets are `[rows, 1]`, of the logits' type.
+    /// Two classes, one logit: binary cross entropy. Targets are `[rows, 1]`, of the type of the logits.
     Binary,
-    /// More classes, a logit each: cross entropy. Targets are `[rows]` class numbers, u32.
+    /// More classes, one logit each: cross entropy. Targets are `[rows]` class numbers, u32.
     MultiClass(usize),
-    /// A number: mean squared error. Targets are `[rows, 1]`, of the outputs' type.
+    /// A number: mean squared error. Targets are `[rows, 1]`, of the type of the outputs.
     Squared,
 }
 
 impl Objective {
-    /// The objective for this number of classes; without any, a number is predicted.
+    /// The objective for this number of classes; without classes, a number is predicted.
     pub fn for_classes(classes: usize) -> Self {
         match classes {
             0 => Self::Squared,
@@ -141,7 +142,7 @@ impl Objective {
         }
     }
 
-    /// How many outputs the network has.
+    /// The number of outputs of the network.
     pub fn outputs(self) -> usize {
         match self {
             Self::Binary | Self::Squared => 1,
@@ -169,7 +170,7 @@ impl Objective {
         }
     }
 
-    /// How many rows are predicted correctly; of numbers, none is.
+    /// The number of rows whose class is predicted correctly; 0 if a number is predicted.
     pub fn hits(self, logits: &Tensor, classes: &[u32]) -> Result<usize> {
         Ok(match self {
             Self::Binary => {
@@ -189,7 +190,7 @@ impl Objective {
     }
 }
 
-/// How many logits, which lie in order on the CPU, are above zero where the class is 1 and nowhere else.
+/// The number of contiguous logits on the CPU whose sign agrees with the class: above zero for class 1 only.
 fn correct<T: WithDType>(logits: &Tensor, classes: &[u32]) -> Result<usize> {
     let (storage, layout) = logits.storage_and_layout();
     let values = match (&*storage, layout.contiguous_offsets()) {

@@ -14,7 +14,7 @@ pub fn parse(text: &str) -> Result<Spec, Error> {
     registry()?.parse(text)
 }
 
-/// Bytes of state of a variable with dimensions `dims`. Candle keeps it in the type of the parameters.
+/// Bytes of state of a variable with dimensions `dims`. Candle stores its state in the type of the parameters.
 pub fn state_bytes(spec: &Spec, dims: &[usize], dtype: DType, state_dtype: Option<DType>) -> f64 {
     let bytes = |dtype: DType, dims: &[usize]| dims.iter().fold(dtype.size_in_bytes() as f64, |n, &dim| n * dim as f64);
     match twin(spec) {
@@ -26,10 +26,10 @@ pub fn state_bytes(spec: &Spec, dims: &[usize], dtype: DType, state_dtype: Optio
     }
 }
 
-/// Bytes of state of all these variables. Those that the optimizer does not accept have that of another.
+/// Bytes of state of all these variables. Variables that the optimizer does not accept have that of `adamw`.
 ///
 /// # Errors
-/// It accepts none of the variables.
+/// The optimizer accepts none of the variables.
 pub fn total_state_bytes(spec: &Spec, vars: Vec<(String, Var)>) -> Result<f64, Error> {
     let dims = |var: &Var| (var.dims().to_vec(), var.dtype());
     let candles: f64 = vars.iter().map(|(_, var)| state_bytes(spec, var.dims(), var.dtype(), None)).sum();
@@ -42,31 +42,31 @@ pub fn total_state_bytes(spec: &Spec, vars: Vec<(String, Var)>) -> Result<f64, E
 /// How an optimizer stores numbers; the default is the library's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Storage {
-    /// Type of the state.
+    /// Number type of the state.
     pub state_dtype: Option<DType>,
-    /// Whether variables of 16 bits are rounded stochastically.
+    /// Whether 16-bit variables are rounded stochastically.
     pub stochastic_rounding: bool,
 }
 
 /// An optimizer with its variables.
 pub enum Stepper {
-    /// One of the library.
+    /// An optimizer of the library.
     Ours(Box<Optim>),
-    /// One of Candle.
+    /// An optimizer of Candle.
     Candles {
         /// Takes a step.
         step: Step,
-        /// Whether it climbs.
+        /// Whether it maximizes.
         maximize: bool,
     },
 }
 
 impl Stepper {
-    /// Starts the optimizer of `spec`. Variables that it does not accept, such as the biases for a method of matrices, go to
-    /// `adamw` at its defaults. `storage` is for optimizers of the library.
+    /// Starts the optimizer of `spec`. Variables that it does not accept, such as biases for a method for matrices, go
+    /// to `adamw` at its defaults. `storage` is for optimizers of the library.
     ///
     /// # Errors
-    /// It accepts none of the variables, or hyperparameters contradict each other.
+    /// The optimizer accepts none of the variables, or hyperparameters contradict each other.
     pub fn new(spec: &Spec, vars: Vec<(String, Var)>, storage: Storage) -> Result<Self, Error> {
         let method = spec.method();
         let maximize = method.maximizes();
@@ -77,7 +77,7 @@ impl Stepper {
         let accepts = |var: &Var| method.chain().iter().all(|algorithm| algorithm.accepts(var).is_ok());
         let (mut own, mut others): (Vec<_>, Vec<_>) = vars.into_iter().partition(|(_, var)| accepts(var));
         if own.is_empty() {
-            // `Optim::new` says why.
+            // `Optim::new` reports why.
             std::mem::swap(&mut own, &mut others);
         }
         let group = |vars: Vec<(String, Var)>, method: Method| {
@@ -92,8 +92,8 @@ impl Stepper {
         Ok(Self::Ours(Box::new(Optim::new(groups)?)))
     }
 
-    /// Takes one step down the gradients of `loss`. Some methods compute it `again` at other weights. Says how many
-    /// gradients it took.
+    /// Takes one step down the gradients of `loss`. Some methods compute the loss `again` at other weights. Returns how
+    /// many gradients were computed.
     ///
     /// # Errors
     /// An error of Candle.
@@ -116,7 +116,8 @@ impl Stepper {
         }
     }
 
-    /// Whether [`step_down`](Self::step_down) is all of a step: no method computes the loss again, and none of Candle's climbs.
+    /// Whether [`step_down`](Self::step_down) is a whole step: no method computes the loss again, and no optimizer of
+    /// Candle maximizes.
     pub fn takes_gradients(&self) -> bool {
         match self {
             Self::Ours(optim) => {
@@ -127,10 +128,10 @@ impl Stepper {
         }
     }
 
-    /// Takes one step down gradients. Those of a method that computes the loss again are not enough.
+    /// Takes one step down gradients. A method that computes the loss again needs more than these.
     ///
     /// # Errors
-    /// An error of Candle, or such a method.
+    /// An error of Candle, or a method that computes the loss again.
     pub fn step_down(&mut self, grads: &GradStore) -> candle_core::Result<()> {
         match self {
             Self::Ours(optim) => optim.step(grads).map(|_| ()).map_err(Into::into),
@@ -138,7 +139,7 @@ impl Stepper {
         }
     }
 
-    /// Sets the variables to the weights to evaluate with, until the result is dropped. `None`: they are these already.
+    /// Sets the variables to the weights to evaluate with, until the result is dropped. `None`: they already are.
     ///
     /// # Errors
     /// An error of Candle.
@@ -149,7 +150,7 @@ impl Stepper {
         }
     }
 
-    /// What moves which variables, if it is not one optimizer that moves all.
+    /// Which optimizer moves which variables, unless one optimizer moves all.
     pub fn note(&self) -> Option<String> {
         let Self::Ours(optim) = self else { return None };
         let [own, others] = optim.groups() else { return None };

@@ -1,8 +1,8 @@
 //! Result files: all of a run or none, and a summary that names them.
 //!
-//! Files are written whole under temporary names, and get their own one after the other. The summary is first without the
-//! sections of the run, and with them at the end, so that a program that is killed at any moment leaves no summary that
-//! speaks of files of another run.
+//! Files are written whole under temporary names, and are then renamed one after the other. The summary is first
+//! written without the sections of the run, and with them at the end. So a program that is killed at any moment leaves
+//! no summary that lists files of another run.
 //!
 //! The report and its pictures are made of all files of the folder. They are removed first and written last.
 
@@ -24,11 +24,11 @@ pub const SUMMARY: &str = "summary.json";
 
 const UNCHANGED: &str = "earlier results are unchanged";
 
-/// What a run leaves.
+/// The results of a run.
 pub struct Results {
     /// The section of the summary.
     pub section: &'static str,
-    /// What stands in it, beside the files.
+    /// The contents of that section, except the files.
     pub summary: Map<String, Value>,
     /// The files, by name.
     pub files: Vec<(&'static str, Box<Contents<'static>>)>,
@@ -36,9 +36,9 @@ pub struct Results {
 
 /// Whether and how the results are drawn.
 pub enum Drawing<'a> {
-    /// They are not.
+    /// The results are not drawn.
     Skipped,
-    /// On a page, beside the curves of another run, if there are any.
+    /// On a page, beside the curves of another run if there are any.
     Page(Option<&'a Overlay>),
 }
 
@@ -51,18 +51,18 @@ impl Output {
     /// The folder for results, made if it does not exist. `names` are the files to come.
     ///
     /// # Errors
-    /// See [`Folder::open`], and a summary that this program did not write.
+    /// See [`Folder::open`], or a summary that this program did not write.
     pub fn open(folder: &Path, names: &[&str]) -> Result<Self> {
         let folder = Folder::open(folder, &[names, &report::NAMES, &[SUMMARY]].concat())?;
         Summary::read(&folder.path().join(SUMMARY))?;
         Ok(Self { folder })
     }
 
-    /// Writes the results of a run. An interruption takes effect before the first of them has its name, or after the last.
+    /// Writes the results of a run. An interruption takes effect before the first file is renamed, or after the last.
     ///
     /// # Errors
-    /// The system's. Earlier results are then unchanged, unless a file could not be renamed. A report that cannot be drawn or
-    /// written is an error, too, but the results are written.
+    /// An error of the system. Earlier results are then unchanged, unless a file could not be renamed. A report that
+    /// cannot be drawn or written is also an error, but the results are then written.
     pub fn write(&self, results: &[Results], drawing: Drawing) -> Result<()> {
         let interruption = Interruption::deferred()?;
         let _lock = self.folder.lock(&interruption)?;
@@ -112,7 +112,7 @@ impl Output {
             },
         }
         staged.into_iter().try_for_each(Staged::persist)?;
-        // A long training is worth more than its pictures.
+        // A long training is worth more than its pictures: results are written first.
         drawn
             .and_then(|drawn| drawn.into_iter().try_for_each(Staged::persist))
             .context("the results are written, but not their report")
@@ -124,10 +124,10 @@ impl Output {
     }
 }
 
-/// The drawings of some files, ready to get their names.
+/// The drawings of some files, ready to be renamed.
 ///
 /// # Errors
-/// Files that the program did not write, or the system's.
+/// Files that the program did not write, or an error of the system.
 pub fn stage_drawings(folder: &Folder, files: &Files, overlay: Option<&Overlay>) -> Result<Vec<Staged>> {
     let stage = |(name, bytes): (String, Vec<u8>)| Ok(folder.stage(&name, &|out| Ok(out.write_all(&bytes)?))?.0);
     report::drawings(files, overlay)?.into_iter().map(stage).collect()
@@ -136,7 +136,7 @@ pub fn stage_drawings(folder: &Folder, files: &Files, overlay: Option<&Overlay>)
 /// Draws the files of a folder again.
 ///
 /// # Errors
-/// Files that are not those that the summary names, or drawings that cannot be written.
+/// Files that do not match the summary, or drawings that cannot be written.
 pub fn redraw(folder: &Path, overlay: Option<&Overlay>) -> Result<()> {
     let interruption = Interruption::deferred()?;
     let folder = Folder::open(folder, &report::NAMES)?;

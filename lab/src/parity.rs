@@ -1,4 +1,4 @@
-//! How far two implementations of one optimizer part, over all epochs.
+//! How far two implementations of one optimizer differ, over all epochs.
 
 use anyhow::{Context, Result};
 use candle_core::DType;
@@ -10,17 +10,17 @@ use super::twins::twin;
 
 /// PyTorch's curves of the chapter's experiment; `data/README.md` says how they were made.
 const REFERENCE: &str = include_str!("../../data/reference.csv");
-/// The PyTorch that made them.
+/// The PyTorch version of these curves.
 const TORCH: &str = "PyTorch 2.15.0";
-/// The learning rate they were made with.
+/// The learning rate of these curves.
 const LR: f64 = 0.01;
 
-/// Two optimizers that should give the same curves, and how far they part.
+/// Two optimizers that should have equal curves, and how far they differ.
 #[derive(Clone, Debug, Serialize)]
 pub struct Pair {
-    /// One of ours.
+    /// Our optimizer.
     pub optimizer: String,
-    /// Its peer.
+    /// The other implementation.
     pub against: String,
     /// Largest difference of the train loss over all epochs.
     pub train_loss: f64,
@@ -47,7 +47,8 @@ fn losses(run: &Run) -> Vec<[f64; 2]> {
     run.epochs.iter().map(|epoch| [epoch.train_loss, epoch.test_loss]).collect()
 }
 
-/// Equal values differ by nothing, be they infinite or NaN; one of them alone is infinitely far from any number.
+/// Equal values have difference 0, even if infinite or NaN; a value that is not finite is infinitely far from any
+/// other.
 pub fn difference(a: f64, b: f64) -> f64 {
     if a == b || a.is_nan() && b.is_nan() {
         0.
@@ -58,7 +59,7 @@ pub fn difference(a: f64, b: f64) -> f64 {
     }
 }
 
-/// Candle's optimizers among `runs`, each against ours with the same settings.
+/// Candle's optimizers among `runs`, each paired with ours of the same settings.
 pub fn with_candle(specs: &[Spec], runs: &[Run]) -> Vec<Pair> {
     let all = || specs.iter().zip(runs);
     all()
@@ -90,8 +91,8 @@ struct Row {
     test_loss: f64,
 }
 
-/// Ours among `runs`, each against PyTorch's run of the same optimizer. The caller sees to it that the problem is the
-/// chapter's; other seeds, types and hyperparameters than the reference's are left out here.
+/// Our optimizers among `runs`, each paired with PyTorch's run of the same optimizer. The caller checks that the
+/// problem is the chapter's; seeds, types and hyperparameters that the reference does not have are left out here.
 pub fn with_torch(specs: &[Spec], runs: &[Run], settings: &Settings) -> Result<Vec<Pair>> {
     let rows: Vec<Row> = csv::Reader::from_reader(REFERENCE.as_bytes())
         .deserialize()
@@ -108,7 +109,7 @@ pub fn with_torch(specs: &[Spec], runs: &[Run], settings: &Settings) -> Result<V
         let mut theirs: Vec<[f64; 2]> = vec![];
         for row in rows.iter().filter(fits).filter(|row| row.epoch == 1) {
             let reference = row.optimizer.parse::<Spec>()?.or_lr(LR);
-            // A spec prints all its hyperparameters.
+            // The text of a spec has all its hyperparameters.
             if reference.to_string() == spec.to_string() {
                 let curve = rows.iter().filter(fits).filter(|other| other.optimizer == row.optimizer);
                 theirs = curve.map(|row| [row.train_loss, row.test_loss]).collect();

@@ -18,12 +18,12 @@ pub fn shown(text: &str) -> String {
     shown
 }
 
-/// A text, escaped as [`shown`] does, at full length.
+/// A text of any length, escaped like [`shown`].
 pub fn visible(text: &str) -> String {
     pieces(text).collect()
 }
 
-/// A path, escaped as [`shown`] does, at full length.
+/// A path of any length, escaped like [`shown`].
 pub fn shown_path(path: &Path) -> String {
     visible(&path.to_string_lossy())
 }
@@ -31,18 +31,18 @@ pub fn shown_path(path: &Path) -> String {
 fn pieces(text: &str) -> impl Iterator<Item = String> {
     text.chars().enumerate().map(|(i, c)| match c {
         '\'' | '"' | '\\' => c.into(),
-        // A mark that goes onto the character before it is escaped only where there is none.
+        // A combining mark is escaped only at the beginning, where no character precedes it.
         _ if i > 0 => format!("_{c}").escape_debug().skip(1).collect(),
         _ => c.escape_debug().collect(),
     })
 }
 
-/// `text` without white space and invisible characters at its ends.
+/// `text` without white space and invisible characters at both ends.
 pub fn trim(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c))
 }
 
-/// What a reader sees of `text`: no invisible characters, and one space for any white space.
+/// What a reader sees of `text`: no invisible characters, and one space for each run of white space.
 pub fn look(text: &str) -> String {
     let visible: String = text.chars().filter(|&c| c.is_whitespace() || !is_invisible(c)).collect();
     visible.split_whitespace().collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! `summary.json`: what was run, with what, and what came out.
+//! `summary.json`: commands, configurations, versions and results.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
@@ -24,11 +24,11 @@ pub const TRAIN: &str = "train";
 pub const MINIMIZE: &str = "minimize";
 const VERSIONS: &str = "versions";
 
-/// The sections of a summary, each of one run. They are kept as text, so that those of other runs do not change.
+/// The sections of a summary, one for each run. They are stored as text, so that sections of other runs do not change.
 #[derive(Debug, Default)]
 pub struct Summary(BTreeMap<String, Box<RawValue>>);
 
-/// What is read of a section.
+/// The parts of a section that are read.
 #[derive(Deserialize)]
 struct Section {
     #[serde(default)]
@@ -59,14 +59,14 @@ impl Summary {
         }
     }
 
-    /// Earlier versions of the program had their version at the top.
+    /// Earlier versions of the program wrote their version at the top level.
     fn is_ours(&self) -> bool {
         let versioned = |section: Section| section.versions.is_some_and(|versions| versions.is_object());
         self.0.keys().all(|key| [TRAIN, MINIMIZE, VERSIONS].contains(&key.as_str()))
             && (self.0.contains_key(VERSIONS) || self.0.values().all(|section| parse(section).is_some_and(versioned)))
     }
 
-    /// Removes the sections that do not name their files, or not all of them as `is_there`.
+    /// Removes the sections that do not name their files, or whose files are not all there by `is_there`.
     pub fn keep(&mut self, is_there: impl Fn(&Entry) -> bool) {
         let whole = |section: Section| !section.files.is_empty() && section.files.iter().all(&is_there);
         self.0.retain(|_, section| parse(section).is_some_and(whole));
@@ -77,7 +77,7 @@ impl Summary {
         self.0.keys().filter(|key| *key != VERSIONS).cloned().collect()
     }
 
-    /// Whether it has no section.
+    /// Whether it has no sections.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -94,7 +94,7 @@ impl Summary {
         Ok(())
     }
 
-    /// The file.
+    /// The text of the file.
     pub fn text(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(&self.0)? + "\n")
     }
@@ -128,7 +128,7 @@ fn settings(spec: &Spec) -> Map<String, Value> {
     spec.resolved().into_iter().map(|(key, x)| (key, value(x))).chain([maximize]).collect()
 }
 
-/// What stands in the section of a training. JSON has no NaN or infinity: they are null.
+/// The contents of the section of a training. JSON has no NaN or infinity: they are null.
 pub fn training(
     title: &str,
     args: &TrainArgs,
@@ -153,7 +153,7 @@ pub fn training(
         })
         .collect();
     let data = match &args.data {
-        // JSON is text, and the name of a file need not be.
+        // JSON is text, but a file name need not be.
         Some(file) => json!({
             "file": file.display().to_string(),
             "target": args.target,
@@ -198,7 +198,7 @@ fn points(args: &TrainArgs) -> Value {
     json!({ points.name(): keys })
 }
 
-/// What stands in the section of a minimization.
+/// The contents of the section of a minimization.
 pub fn minimization(
     args: &MinimizeArgs,
     start: &[f64],

@@ -1,4 +1,4 @@
-//! What is printed: tables on a terminal, plain lines elsewhere.
+//! Printed output: tables on a terminal, plain lines elsewhere.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -23,8 +23,8 @@ pub fn table(header: &[&str]) -> Table {
     table
 }
 
-/// Numbers of a column, to `digits` significant digits or more: all with as many decimals, or all in scientific notation
-/// where they would be long. None is rounded to zero.
+/// Numbers of a column, to `digits` significant digits or more: all with the same number of decimals, or all in
+/// scientific notation if they would be long. No nonzero number becomes zero.
 pub fn column(numbers: &[f64], digits: usize) -> Vec<String> {
     const MORE: i32 = 3;
     const LONGEST: i32 = 9;
@@ -54,7 +54,7 @@ pub fn column(numbers: &[f64], digits: usize) -> Vec<String> {
     numbers.iter().map(cell).collect()
 }
 
-/// A column of what `number` gives for each item, with a unit.
+/// A column of the `number` of each item, with a unit.
 pub fn column_of<T>(items: &[T], digits: usize, unit: &str, number: impl Fn(&T) -> f64) -> Vec<String> {
     let numbers: Vec<f64> = items.iter().map(number).collect();
     column(&numbers, digits).into_iter().map(|cell| cell + unit).collect()
@@ -119,7 +119,7 @@ pub fn bench(measurements: &[Measurement], plain: &str) -> impl Display {
     table
 }
 
-/// How far twins part.
+/// How far twins differ.
 pub fn parity(pairs: &[Pair]) -> impl Display {
     let mut table = table(&["optimizer", "against", "train loss", "test loss"]);
     let differences = |pick: fn(&Pair) -> f64| {
@@ -140,7 +140,8 @@ pub fn parity(pairs: &[Pair]) -> impl Display {
     table
 }
 
-/// The steps of each optimizer: the point for a function of one number, else the value. Of many steps, some.
+/// The steps of each optimizer: the point for a function of one number, otherwise the value. Some steps, if there are
+/// many.
 pub fn paths(paths: &[Path]) -> impl Display {
     const ROWS: usize = 20;
     let Some(first) = paths.first() else { return table(&[]) };
@@ -160,7 +161,7 @@ pub fn paths(paths: &[Path]) -> impl Display {
     table
 }
 
-/// Prints to standard output; a reader that has gone away is no error.
+/// Prints to standard output; a closed pipe is not an error.
 pub fn print(text: impl Display) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).context("cannot print to standard output"),

@@ -1,8 +1,8 @@
-//! The threads that share the work: as many as are asked for, or as many as the machine gives.
+//! The threads that share the work: as many as are asked for, or as many as the machine allows.
 //!
-//! rayon has a pool, and Candle has one more of its own. Both panic if a thread does not start, and both read how many they
-//! shall have from the environment, which a program without `unsafe` can only set for another program. So this one tries
-//! first, and starts itself again with fewer if need be.
+//! rayon has a pool, and Candle has another one. Both panic if a thread does not start, and both read their number of
+//! threads from the environment, which a program without `unsafe` can set only for another program. So this program
+//! tests the number first, and restarts itself with fewer threads if necessary.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, available_parallelism, scope};
@@ -15,13 +15,13 @@ use super::memory;
 const RAYON: &str = "RAYON_NUM_THREADS";
 const CANDLE: &str = "CANDLE_NUM_THREADS";
 
-/// More threads for a processor make nothing faster, and each takes address space.
+/// More threads per processor make nothing faster, and each takes address space.
 const MOST_PER_PROCESSOR: usize = 4;
 
-/// Starts the threads of both pools. What is no number from 1 counts as not set, as rayon and Candle have it.
+/// Starts the threads of both pools. A value that is not a number from 1 counts as not set, as in rayon and Candle.
 ///
 /// # Errors
-/// The machine gives too few, and the program cannot be started again.
+/// The machine allows too few, and the program cannot be restarted.
 pub fn start() -> Result<()> {
     let asked = |name: &str| std::env::var(name).ok()?.parse().ok().filter(|&threads: &usize| threads > 0);
     let processors = available_parallelism().map_or(1, usize::from);
@@ -47,13 +47,13 @@ pub fn start() -> Result<()> {
     Ok(())
 }
 
-/// How many threads start besides this one for so many of rayon and of Candle: Candle counts this one, and rayon takes it
-/// where it needs one only.
+/// How many threads must start besides this one for these numbers of rayon and Candle: Candle counts this thread, and
+/// rayon uses it if it needs only one.
 fn to_start((rayon, candle): (usize, usize)) -> usize {
     if rayon == 1 { candle - 1 } else { rayon + candle - 1 }
 }
 
-/// How many threads the machine gives at once with memory to work with, `most` at most.
+/// How many threads, `most` at most, the machine allows at once with memory to work with.
 fn startable(most: usize) -> usize {
     let _left_for_the_work = memory::spare();
     let gate = Mutex::new(());
@@ -69,12 +69,12 @@ fn startable(most: usize) -> usize {
         let threads: Vec<_> = (0..most).map_while(start).collect();
         drop(closed);
         let started = threads.into_iter().map(|thread| thread.join().unwrap_or(false)).filter(|&works| works).count();
-        // The last ones took what the work needs.
+        // The last threads took memory that the work needs.
         if started < most { started / 2 } else { started }
     })
 }
 
-/// Starts this program in its own place, with other numbers of threads.
+/// Replaces this program by itself with other numbers of threads.
 #[cfg(unix)]
 fn restart((rayon, candle): (usize, usize)) -> Result<std::convert::Infallible> {
     use std::os::unix::process::CommandExt;

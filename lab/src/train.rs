@@ -17,7 +17,7 @@ use super::optimizer::{Stepper, Storage, state_bytes};
 use super::twins::twin;
 use crate::random::torch::Generator;
 
-/// How to train, whichever the optimizer.
+/// How to train, independent of the optimizer.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Passes over the training rows.
@@ -28,27 +28,27 @@ pub struct Settings {
     pub seed: u32,
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
-    /// What is between the layers.
+    /// The activation between the layers.
     pub activation: Activation,
-    /// Type of the weights and of the data.
+    /// Number type of the weights and the data.
     pub dtype: DType,
-    /// Whether the library's optimizers round weights of 16 bits stochastically.
+    /// Whether the library's optimizers round 16-bit weights stochastically.
     pub stochastic_rounding: bool,
-    /// Where it all lies.
+    /// The device of the weights and the data.
     pub device: Device,
 }
 
-/// What is known after an epoch.
+/// The measurements of an epoch.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Epoch {
-    /// The loss the epoch's update was computed from, before it; in batches, their mean weighted by rows.
+    /// The loss before the update of the epoch; with batches, the mean of their losses weighted by rows.
     pub train_loss: f64,
     /// The loss on the test rows, after the epoch.
     pub test_loss: f64,
-    /// Share of training rows predicted correctly, from the same pass as `train_loss`; none where that is not finite. Of
-    /// numbers, the share of their variance that is explained, R².
+    /// Share of training rows predicted correctly, from the same pass as `train_loss`; none if the loss is not finite.
+    /// For numbers, the explained share of their variance, R².
     pub train_accuracy: Option<f64>,
-    /// The same of test rows, after the epoch; none where `test_loss` is not finite.
+    /// The same share for the test rows, after the epoch; none if `test_loss` is not finite.
     pub test_accuracy: Option<f64>,
 }
 
@@ -72,7 +72,7 @@ pub struct Run {
     pub time: Duration,
     /// Whether the optimizer is Candle's own.
     pub built_in: bool,
-    /// What moved which variables, if it was not one optimizer that moved all.
+    /// Which optimizer moved which variables, unless one optimizer moved all.
     pub note: Option<String>,
 }
 
@@ -83,21 +83,21 @@ impl Run {
     }
 }
 
-/// Bytes of main memory that the training with one optimizer takes, beside the data set.
+/// Bytes of main memory that the training with one optimizer takes, besides the data set.
 pub struct Bytes {
     /// For tensors of rows.
     pub rows: f64,
     /// For the weights and their gradients.
     pub network: f64,
-    /// For what is between the layers.
+    /// For the results between the layers.
     pub between: f64,
     /// For the state of the optimizer.
     pub state: f64,
 }
 
 impl Bytes {
-    /// What the optimizer of `spec` takes at the least, for a network of these widths and so many rows for training and for
-    /// evaluation.
+    /// The least memory of the optimizer of `spec`, for a network of these widths and these numbers of rows for
+    /// training and evaluation.
     pub fn needed(sizes: &[usize], rows: [usize; 2], spec: &Spec, settings: &Settings) -> Self {
         let Settings { dtype, batch_size, ref device, .. } = *settings;
         let hidden = sizes.get(1..sizes.len().saturating_sub(1)).unwrap_or_default();
@@ -106,31 +106,31 @@ impl Bytes {
         let [train, test] = rows.map(|rows| rows as f64);
         let (features, size) = (sizes[0] as f64, dtype.size_in_bytes() as f64);
         if !device.is_cpu() {
-            // Data and weights are made here, the weights in f32.
+            // Data and weights are made in main memory, the weights in f32.
             return Self { rows: train.max(test) * features * size, network: largest * 4., between: 0., state: 0. };
         }
         // The batches of an epoch are copies of the rows.
         let (copies, batch) = if batch_size == 0 { (1., train) } else { (2., train.min(batch_size as f64)) };
         let rows = (copies * train + test) * (features * size + 2. * size_of::<u32>() as f64);
-        // The results of every layer. On the way back, the widest has its gradient, that without what ReLU stops, that of the
-        // layer before, and Candle's sum of it in two places.
+        // The results of every layer. In the backward pass, the widest layer also has its gradient, the gradient after
+        // ReLU, the gradient of the previous layer, and two copies of Candle's sum.
         let (sum, most) = hidden.iter().fold((0., 0f64), |(sum, most), &n| (sum + n as f64, most.max(n as f64)));
         let between = batch.max(test) * (sum + 5. * most) * size;
         let state: f64 = sizes.windows(2).map(|pair| state_bytes(spec, &[pair[1], pair[0] + 1], dtype, None)).sum();
-        // Weights are drawn in f32 and then copied, layer by layer, before there is anything else.
+        // Weights are drawn in f32 and then copied, layer by layer, before other memory is taken.
         let start = weights * size + largest * (4. + size);
-        // Candle sums each gradient in two more places.
+        // Candle's sum of each gradient takes two more copies.
         let network = (2. * weights * size + 2. * largest * size).max(start - state - between);
         Self { rows, network, between, state }
     }
 }
 
-/// Widths from the features to the outputs for so many classes, or for a number where there are none.
+/// Widths from the features to the outputs for this number of classes; without classes, for a number.
 pub fn sizes(features: usize, hidden: &[usize], classes: usize) -> Vec<usize> {
     [&[features], hidden, &[Objective::for_classes(classes).outputs()]].concat()
 }
 
-/// How many weights a network of these widths has.
+/// The number of weights of a network of these widths.
 pub fn weights(sizes: &[usize]) -> usize {
     sizes.windows(2).map(|pair| (pair[0] + 1) * pair[1]).sum()
 }
@@ -140,31 +140,31 @@ pub fn joined(widths: &[usize], by: &str) -> String {
     widths.iter().map(usize::to_string).collect::<Vec<_>>().join(by)
 }
 
-/// Watches a training. What it does takes none of the training's time.
+/// Observes a training. Its work does not count in the training's time.
 pub trait Observer {
-    /// Whether it wants gradients.
+    /// Whether it needs gradients.
     fn wants_gradients(&self) -> bool {
         false
     }
 
-    /// The network has its initial weights.
+    /// Called when the network has its initial weights.
     ///
     /// # Errors
-    /// The observer's; they end the training.
+    /// An error of the observer, which ends the training.
     fn started(&mut self, _network: &Network) -> Result<()> {
         Ok(())
     }
 
-    /// An epoch is over. The network has the weights to evaluate with; `gradients` are those of the last step.
+    /// Called after an epoch. The network has the weights to evaluate with; `gradients` are those of the last step.
     ///
     /// # Errors
-    /// The observer's; they end the training.
+    /// An error of the observer, which ends the training.
     fn epoch(&mut self, _network: &Network, _epoch: &Epoch, _gradients: Option<&GradStore>) -> Result<()> {
         Ok(())
     }
 }
 
-/// Nobody watches.
+/// No observer.
 impl Observer for () {}
 
 impl<O: Observer> Observer for &mut O {
@@ -237,17 +237,17 @@ impl Data {
         Ok(Self { objective, sizes: sizes(dataset.features, hidden, dataset.classes.len()), train, validation, test })
     }
 
-    /// Rows to choose by: those for validation, and without any those for testing.
+    /// Rows that decide between settings: the validation rows, or the test rows if there are none.
     pub fn to_choose_by(&self) -> &Batch {
         self.validation.as_ref().unwrap_or(&self.test)
     }
 
-    /// How many weights a network for it has.
+    /// The number of weights of its networks.
     pub fn weights(&self) -> usize {
         weights(&self.sizes)
     }
 
-    /// A network for it with the weights of the seed.
+    /// A network for it with the initial weights of the seed.
     ///
     /// # Errors
     /// An error of Candle.
@@ -264,29 +264,30 @@ impl Data {
         Ok(scalar(&self.objective.loss(&network.evaluate(&rows.x)?, &rows.y)?)?)
     }
 
-    /// The loss of the best constant prediction for some of its rows.
+    /// The loss of the best constant prediction for these rows.
     pub fn baseline(&self, rows: &Batch) -> f64 {
         rows.labels.baseline()
     }
 }
 
-/// Whether predictions are compared with the rows.
+/// Whether the accuracy is measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Accuracy {
-    /// They are.
+    /// Loss and accuracy.
     Measured,
-    /// The loss alone is of interest.
+    /// The loss alone.
     Skipped,
 }
 
-/// A loss and how much is predicted correctly.
+/// A loss and an accuracy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// The mean loss.
     pub loss: f64,
-    /// Share of the rows that are predicted correctly, or R²; none where the loss is not finite, or it is skipped.
+    /// Share of the rows that are predicted correctly, or R²; none if the loss is not finite, or if accuracy is
+    /// skipped.
     pub accuracy: Option<f64>,
-    /// How often a gradient was computed.
+    /// The number of gradients that were computed.
     pub evaluations: usize,
 }
 
@@ -300,12 +301,12 @@ pub struct Learner<'a> {
     /// Whether the gradients of the last step of an epoch are retained.
     retains_gradients: bool,
     gradients: Option<GradStore>,
-    /// Time that went into gradients which are only retained.
+    /// Time for gradients that are only retained.
     aside: Duration,
 }
 
 impl<'a> Learner<'a> {
-    /// A network with the weights of the seed.
+    /// A network with the initial weights of the seed.
     pub fn new(data: &'a Data, settings: &Settings) -> Result<Self> {
         let shuffle = Generator::manual_seed(settings.seed.into());
         Ok(Self {
@@ -319,7 +320,8 @@ impl<'a> Learner<'a> {
         })
     }
 
-    /// Passes over the training rows once. The loss is that before each step; of batches, the mean weighted by rows.
+    /// Passes over the training rows once. The loss is the loss before each step; with batches, their mean weighted by
+    /// rows.
     pub fn epoch(&mut self, optimizer: &mut Stepper, accuracy: Accuracy) -> Result<Measured> {
         let Self { data: Data { objective, train, .. }, network, batch_size, shuffle, .. } = self;
         let (mut total, mut hits, mut evaluations) = (0., 0, 0);
@@ -349,7 +351,7 @@ impl<'a> Learner<'a> {
                 self.gradients = self.retains_gradients.then_some(grads);
             } else {
                 if self.retains_gradients {
-                    // The method computes its own. Behind the step, the graph would have other weights.
+                    // The method computes its own gradients. After the step, the graph would have other weights.
                     let start = Instant::now();
                     self.gradients = Some(loss.backward()?);
                     self.aside += start.elapsed();
@@ -361,7 +363,7 @@ impl<'a> Learner<'a> {
         Ok(Measured { loss: total, accuracy, evaluations })
     }
 
-    /// The loss on some rows as the network is.
+    /// The loss on some rows with the current weights.
     pub fn evaluate(&self, rows: &Batch, accuracy: Accuracy) -> Result<Measured> {
         let objective = self.data.objective;
         let logits = self.network.evaluate(&rows.x)?;
@@ -384,12 +386,12 @@ pub struct Batch {
     labels: Labels,
 }
 
-/// What is known of the targets of a batch.
+/// The labels of a batch.
 #[derive(Clone)]
 enum Labels {
     /// Class numbers.
     Classes(Arc<[u32]>),
-    /// The variance of numbers.
+    /// The variance of the numbers.
     Variance(f64),
 }
 
@@ -398,7 +400,7 @@ impl Labels {
         match targets {
             Targets::Classes(classes) => Self::Classes(classes.iter().map(|&class| class as u32).collect()),
             Targets::Numbers(numbers) => {
-                // The rounded mean of equal numbers would leave a variance.
+                // The rounding error of the mean would give equal numbers a variance.
                 if numbers.iter().all(|x| *x == numbers[0]) {
                     return Self::Variance(0.);
                 }
@@ -425,8 +427,8 @@ impl Labels {
         if let Self::Classes(classes) = self { objective.hits(logits, classes) } else { Ok(0) }
     }
 
-    /// The share of correct predictions, or R². The outputs of a loss that is not finite are no numbers to predict from, and
-    /// numbers that are all equal have no variance to explain.
+    /// The share of correct predictions, or R². None if the loss is not finite, because the outputs are then useless,
+    /// or if the numbers are all equal, because there is no variance to explain.
     fn accuracy(&self, loss: f64, hits: usize) -> Option<f64> {
         match self {
             _ if !loss.is_finite() => None,
@@ -442,12 +444,12 @@ impl Batch {
         Ok(Self { x, y: objective.targets(&rows.y, dtype, device)?, labels: Labels::new(&rows.y) })
     }
 
-    /// How many.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.x.dims()[0]
     }
 
-    /// The first rows, so many or all.
+    /// The first `rows` rows, or all.
     ///
     /// # Errors
     /// An error of Candle.
@@ -465,8 +467,8 @@ impl Batch {
         self.labels.baseline()
     }
 
-    /// The batches of an epoch: shuffled as by `torch.randperm` and cut into `size` rows, the last one shorter; for
-    /// size 0 all rows in their order.
+    /// The batches of an epoch: shuffled like `torch.randperm` and cut into `size` rows, the last one possibly shorter;
+    /// for size 0, all rows in order.
     fn batches(&self, size: usize, shuffle: &mut Generator) -> Result<Vec<Self>> {
         if size == 0 {
             return Ok(vec![self.clone()]);
@@ -475,7 +477,7 @@ impl Batch {
         let cut = |rows: &[u32]| {
             let labels = match &self.labels {
                 Labels::Classes(classes) => Labels::Classes(rows.iter().map(|&row| classes[row as usize]).collect()),
-                // Of use for all rows only.
+                // Only the variance of all rows is used.
                 Labels::Variance(variance) => Labels::Variance(*variance),
             };
             let rows = Tensor::new(rows, self.x.device())?;

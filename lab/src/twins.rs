@@ -1,7 +1,7 @@
-//! Candle's own optimizers as `candle-sgd` and `candle-adamw`, to compare with ours.
+//! Candle's own optimizers as `candle-sgd` and `candle-adamw`, for comparison with ours.
 //!
-//! They are algorithms by name, hyperparameters and state, for specs and tables. Their steps are candle_nn's own: it hides
-//! its state, so no [`Optim`](candle_optim::Optim) could hold it.
+//! For specs and tables, they are algorithms with names, hyperparameters and state. Their steps are those of candle_nn,
+//! which hides the state, so no [`Optim`](candle_optim::Optim) could hold it.
 
 use std::any::Any;
 
@@ -35,11 +35,11 @@ pub trait Twin: Algorithm {
     /// # Errors
     /// An error of Candle.
     fn start(&self, vars: Vec<Var>) -> candle_core::Result<Step>;
-    /// Our optimizer of the same hyperparameters. Its others have their defaults.
+    /// Our optimizer with the same hyperparameters. The others are at their defaults.
     fn ours(&self) -> Box<dyn Algorithm>;
 }
 
-/// Takes a step. [`Optimizer`] itself has no object.
+/// Takes a step. The trait [`Optimizer`] is not dyn-compatible.
 pub type Step = Box<dyn FnMut(&GradStore) -> candle_core::Result<()>>;
 
 impl Twin for CandleSgd {
@@ -80,7 +80,7 @@ macro_rules! twins { ($($Twin:ident, with state $state:expr;)*) => {
             $state.into()
         }
 
-        /// Refuses every variable, so that no group of the library can have it, as the base of a wrapper would.
+        /// Rejects every variable, so that no group of the library can use it, such as a wrapper with it as the base.
         fn accepts(&self, _: &Tensor) -> Result<(), String> {
             Err(ALONE.into())
         }

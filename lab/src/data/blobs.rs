@@ -2,12 +2,12 @@
 
 use crate::random::numpy::RandomState;
 
-/// `sklearn.datasets.make_blobs(samples, n_features=2, centers=centers, cluster_std=noise, random_state=seed)`, bit for bit:
-/// `samples` points and their classes, a class for each of the `centers`.
+/// `sklearn.datasets.make_blobs(samples, n_features=2, centers=centers, cluster_std=noise, random_state=seed)`, bit for
+/// bit: `samples` points and their classes, a class for each of the `centers`.
 ///
-/// Each coordinate of a center is uniform on [-10, 10). Around it, points are Gaussian with standard deviation `noise` on each
-/// coordinate. Where the classes cannot be of one size, the first ones have a point more. Without centers there are no points,
-/// where scikit-learn has an error. The last bit of a point follows the C library's `log`.
+/// Each coordinate of a center is uniform on [-10, 10). Points around a center are Gaussian with standard deviation
+/// `noise` on each coordinate. If the classes cannot have equal sizes, the first ones have one point more. Without
+/// centers there are no points; scikit-learn reports an error. The last bit of a point follows the C library's `log`.
 pub fn make_blobs(samples: usize, centers: usize, noise: f64, seed: u32) -> (Vec<[f64; 2]>, Vec<usize>) {
     let mut rng = RandomState::new(seed);
     // All centers are drawn before the first point.

@@ -1,7 +1,7 @@
-//! Records and cells of a CSV text (RFC 4180), with where each begins.
+//! Records and cells of a CSV text (RFC 4180), with the position of each.
 //!
-//! The crate `csv` takes a quote that is never closed, and text behind a closing quote: either swallows rows. It counts
-//! lines by `\n` and does not say where a cell begins.
+//! The crate `csv` accepts a quote that is never closed, and text behind a closing quote: either swallows rows. It
+//! counts lines by `\n` and does not say where a cell begins.
 
 use std::borrow::Cow;
 
@@ -9,20 +9,20 @@ use anyhow::{Result, bail, ensure};
 
 use crate::shown::{shown, trim};
 
-/// A line may have at most this many cells.
+/// The most cells of a line.
 const MOST: usize = 1_000_000;
 
 /// A cell.
 #[derive(Debug)]
 pub struct Cell<'a> {
-    /// Its text, without quotes, and without spaces and invisible characters at its ends.
+    /// Its text, without quotes, and without spaces and invisible characters at both ends.
     pub text: Cow<'a, str>,
     /// The byte where it begins.
     pub at: usize,
 }
 
 impl Cell<'_> {
-    /// Whether nothing stands in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
@@ -36,7 +36,7 @@ pub struct Records<'a> {
 }
 
 impl<'a> Records<'a> {
-    /// The records of `text`, whose cells `separator` separates.
+    /// The records of `text`, whose cells are separated by `separator`.
     pub fn new(text: &'a str, separator: u8) -> Self {
         Self { text, separator, at: 0 }
     }
@@ -51,11 +51,11 @@ impl<'a> Records<'a> {
         Self { at, ..self }
     }
 
-    /// Reads the next record into `cells` and gives the byte where it begins; at the end, nothing. An empty line is a
+    /// Reads the next record into `cells` and returns the byte where it begins; nothing at the end. An empty line is a
     /// record with an empty cell.
     ///
     /// # Errors
-    /// A quote that is not closed, or text behind one that is; the message names the line.
+    /// A quote that is not closed, or text behind a closing quote; the message names the line.
     pub fn next(&mut self, cells: &mut Vec<Cell<'a>>) -> Result<Option<usize>> {
         cells.clear();
         let begin = self.at;
@@ -147,7 +147,7 @@ pub fn line_of(text: &str, at: usize) -> usize {
     1 + line_ends(text, 0, at)
 }
 
-/// How many lines end in bytes `from..to` of `text`, where `from` begins a line or is one's end.
+/// The number of lines that end in bytes `from..to` of `text`, where `from` is the beginning or the end of a line.
 pub fn line_ends(text: &str, from: usize, to: usize) -> usize {
     let bytes = text.as_bytes();
     let ends = |&i: &usize| bytes[i] == b'\n' || bytes[i] == b'\r' && bytes.get(i + 1) != Some(&b'\n');

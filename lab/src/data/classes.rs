@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use super::number::{Point, is_missing, number};
 use crate::shown::{look, shown};
 
-/// The label of each row, every spelling once.
+/// The labels of the rows, each spelling stored once.
 #[derive(Default)]
 pub struct Labels {
     spellings: Vec<Spelling>,
@@ -17,7 +17,7 @@ pub struct Labels {
 
 struct Spelling {
     text: String,
-    /// The line where it stands first.
+    /// The first line that has it.
     line: usize,
 }
 
@@ -34,8 +34,9 @@ impl Labels {
 
     /// Names of the classes in ascending order, and the class of each row.
     ///
-    /// Numbers are compared by value, and ordered by it if all labels are numbers; else all are ordered by spelling, as
-    /// `numpy.unique` orders. From 2⁵³ on, different whole numbers may have the same value, so they are compared by spelling.
+    /// Numbers are compared by value, and ordered by value if all labels are numbers. Otherwise all labels are ordered
+    /// by spelling, as `numpy.unique` orders them. From 2⁵³ on, different whole numbers may have the same value, so
+    /// they are compared by spelling.
     ///
     /// # Errors
     /// A single class, a class in a single row, classes that look the same, or no class in a row.
@@ -65,7 +66,7 @@ impl Labels {
         Ok((classes.into_iter().map(|(name, _)| name).collect(), rows))
     }
 
-    /// Among numbers, a `nan` is a class that is missing; among words it may be one.
+    /// Among numbers, `nan` is a missing class; among words it may be a class.
     fn check_missing(&self, point: Point) -> Result<()> {
         let is_number = |text: &str| number(text, point).is_some();
         let is_none = |text: &str| is_missing(text) || text.parse::<f64>().is_ok_and(|x| !x.is_finite());
@@ -86,7 +87,7 @@ impl Labels {
 
 struct Class {
     value: Option<f64>,
-    /// The line where it stands first.
+    /// The first line that has it.
     line: usize,
     /// The spellings that name it.
     spellings: Vec<usize>,
@@ -155,7 +156,7 @@ mod tests {
             (vec!["1", "x", "1.0", "x"], vec!["1", "x"], vec![0, 1, 0, 1]),
             (vec!["nan", "x", "nan", "x"], vec!["nan", "x"], vec![0, 1, 0, 1]),
             (
-                // Two whole numbers that f64 cannot tell apart.
+                // Two whole numbers with the same f64.
                 vec!["9007199254740993", "9007199254740992", "9007199254740993", "9007199254740992"],
                 vec!["9007199254740992", "9007199254740993"],
                 vec![1, 0, 1, 0],

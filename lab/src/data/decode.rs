@@ -45,7 +45,7 @@ fn utf16(bytes: &[u8], unit: impl Fn([u8; 2]) -> u16) -> Result<String> {
     Ok(text)
 }
 
-/// Half of a pair, which is no character.
+/// A surrogate without its other half.
 const LONE: u16 = 0xdc00;
 
 const SAVE: &str = "save the table as CSV in UTF-8";

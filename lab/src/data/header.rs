@@ -1,4 +1,4 @@
-//! The header of a table: the names of its columns, and which of them are what.
+//! The header of a table: the names of its columns, and the role of each.
 
 use std::collections::{HashMap, HashSet};
 use std::str::FromStr;
@@ -10,14 +10,14 @@ use super::number::{Point, number};
 use crate::shown::{look, shown, trim};
 use crate::{unknown, unknown_column};
 
-/// Which columns of a file are what.
+/// The roles of the columns of a file.
 #[derive(Clone, Debug)]
 pub struct Columns {
     /// The column that is predicted.
     pub target: String,
-    /// What it holds.
+    /// What it contains.
     pub task: TaskType,
-    /// The columns of numbers to predict it from.
+    /// The columns of numbers that are the features.
     pub features: Features,
 }
 
@@ -52,12 +52,12 @@ impl FromStr for TaskType {
     }
 }
 
-/// Columns of numbers. A text may name several, separated by commas.
+/// Columns of numbers. One text may name several, separated by commas.
 #[derive(Clone, Debug)]
 pub enum Features {
-    /// All but the target and these.
+    /// All but the target and these columns.
     AllBut(Vec<String>),
-    /// These.
+    /// Only these columns.
     Only(Vec<String>),
 }
 
@@ -68,9 +68,9 @@ impl Columns {
     }
 }
 
-/// The first line that is not empty, and what it says about the cells below.
+/// The first line that is not empty, and the roles of the columns below it.
 pub struct Header {
-    /// Names of all columns; empty if a column has none.
+    /// Names of all columns; an empty name for a column without one.
     pub names: Vec<String>,
     /// The column that is predicted.
     pub target: usize,
@@ -79,10 +79,10 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads the header; nothing if no line has a cell.
+    /// Reads the header; nothing if all lines are empty.
     ///
     /// # Errors
-    /// Names that are numbers, missing or twice the same, or columns to choose that do not exist.
+    /// Names that are numbers, missing or duplicates, or chosen columns that do not exist.
     pub fn read(records: &mut Records, text: &str, columns: &Columns, notes: &mut Vec<String>) -> Result<Option<Self>> {
         let mut cells = vec![];
         let at = loop {
@@ -105,7 +105,7 @@ impl Header {
             "the single column '{}'; allowed: columns separated by commas, semicolons or tabs",
             shown(named[0])
         );
-        // A name is also known as messages show it, so that it can be copied from them.
+        // A name is also accepted as messages show it, so that it can be copied from them.
         let find = |name: &str| {
             let all = || names.iter().enumerate().filter(|(_, other)| !other.is_empty());
             let mut alike = all().filter(|(_, other)| shown(other) == trim(name));
@@ -141,7 +141,7 @@ impl Header {
 
         let target = target.ok_or_else(|| unknown_column("target column", &columns.target, &named))?;
         let features = |option: &str, texts: &[String]| -> Result<HashSet<usize>> {
-            // A name may have a comma; else the text is a list.
+            // A name may contain a comma; otherwise the text is a list.
             let listed = |text| if find(text).is_some() { vec![text] } else { text.split(',').collect() };
             let others = || named.iter().copied().filter(|name| *name != names[target]).collect::<Vec<_>>();
             let what = format!("column of {option}");
@@ -170,7 +170,8 @@ impl Header {
         Ok(Self { names, target, features })
     }
 
-    /// Checks that a row has a cell for each column. Columns without a name at the end may be absent, and empty cells may follow.
+    /// Checks that a row has a cell for each column. Unnamed columns at the end may be absent, and empty cells may
+    /// follow.
     pub fn check_length(&self, cells: &[Cell]) -> Result<()> {
         let named = self.names.iter().rposition(|name| !name.is_empty()).map_or(0, |last| last + 1);
         let extra = cells.get(self.names.len()..).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Problems to train on: rows of numbers, with a class or a number each to predict, in training and test rows.
+//! Problems to train on: rows of numbers, each with a class or a number to predict, split for training and testing.
 
 mod blobs;
 mod cells;
@@ -40,11 +40,11 @@ pub struct Dataset {
     pub target: String,
     /// Names of the classes, at least two; none if numbers are predicted.
     pub classes: Vec<String>,
-    /// What the reader of the file decided and a person may want to know, a line each.
+    /// What the reader of the file decided and the user may want to know, one line each.
     pub notes: Vec<String>,
     /// Rows to train on, in the order of the split.
     pub train: Rows,
-    /// Rows to choose by; none unless they are asked for.
+    /// Rows for validation; empty unless they are asked for.
     pub validation: Rows,
     /// Rows to test on.
     pub test: Rows,
@@ -55,11 +55,11 @@ pub struct Dataset {
 pub struct Rows {
     /// Values, row by row.
     pub x: Vec<f64>,
-    /// What each row is.
+    /// The target of each row.
     pub y: Targets,
 }
 
-/// What rows are, and networks predict.
+/// The targets of rows: what networks predict.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
     /// The class of each row.
@@ -75,7 +75,7 @@ impl Default for Targets {
 }
 
 impl Targets {
-    /// How many rows they are of.
+    /// The number of rows.
     pub fn len(&self) -> usize {
         match self {
             Self::Classes(classes) => classes.len(),
@@ -83,7 +83,7 @@ impl Targets {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -98,7 +98,7 @@ impl Targets {
         if let Self::Numbers(numbers) = self { numbers } else { &[] }
     }
 
-    /// Those of some rows.
+    /// The targets of some rows.
     fn take(&self, rows: &[usize]) -> Self {
         match self {
             Self::Classes(classes) => Self::Classes(rows.iter().map(|&row| classes[row]).collect()),
@@ -106,7 +106,7 @@ impl Targets {
         }
     }
 
-    /// Two parts of the rows: classes keep their shares, as scikit-learn splits either kind.
+    /// Splits the rows into two parts as scikit-learn does: classes retain their shares.
     fn split(&self, share: f64, seed: u32) -> Result<(Vec<usize>, Vec<usize>)> {
         match self {
             Self::Classes(classes) => stratified_split(classes, share, seed),
@@ -120,7 +120,7 @@ impl Targets {
 pub struct Division {
     /// Share of the rows for testing, and the seed that draws them.
     pub test: (f64, u32),
-    /// Share of the others for validation, and the seed that draws them.
+    /// Share of the other rows for validation, and the seed that draws them.
     pub validation: Option<(f64, u32)>,
 }
 
@@ -147,7 +147,7 @@ pub struct Circles {
 pub struct Points {
     /// Where they lie.
     pub shape: Shape,
-    /// How many.
+    /// The number of points.
     pub samples: usize,
     /// Standard deviation of the noise on each coordinate.
     pub noise: f64,
@@ -158,9 +158,9 @@ pub struct Points {
 pub enum Shape {
     /// On two circles; the radius of the inner one, where the outer one's is 1.
     Circles(f64),
-    /// On two half circles that reach into each other.
+    /// On two interleaving half circles.
     Moons,
-    /// Around so many centers.
+    /// Around this many centers.
     Blobs(usize),
     /// On two spirals.
     Spirals,
@@ -176,7 +176,7 @@ impl Points {
     /// Their names.
     pub const NAMES: [&str; 4] = ["circles", "moons", "blobs", "spirals"];
 
-    /// The points of this name, as many and as noisy as is usual.
+    /// The points with this name, with the default number and noise.
     pub fn named(name: &str) -> Option<Self> {
         let samples = Circles::default().samples;
         let (shape, noise) = match name {
@@ -199,10 +199,10 @@ impl Points {
         }
     }
 
-    /// The same with another radius or other centers.
+    /// The same points with another radius or number of centers.
     ///
     /// # Errors
-    /// A number that these points do not have.
+    /// A radius or a number of centers that these points do not have.
     pub fn shaped(mut self, factor: Option<f64>, centers: Option<usize>) -> Result<Self> {
         match &mut self.shape {
             Shape::Circles(known) => *known = factor.unwrap_or(*known),
@@ -215,12 +215,12 @@ impl Points {
         Ok(self)
     }
 
-    /// How many classes they have.
+    /// The number of classes.
     pub fn classes(&self) -> usize {
         if let Shape::Blobs(centers) = self.shape { centers } else { 2 }
     }
 
-    /// The points of a seed.
+    /// The points that a seed draws.
     fn table(&self, seed: u32) -> Table {
         let Self { shape, samples, noise } = *self;
         let (points, y) = match shape {
@@ -251,10 +251,10 @@ impl Default for Circles {
 }
 
 impl Dataset {
-    /// Points of the seed that divides them for testing, as scikit-learn makes and splits them.
+    /// Points drawn and split by the test seed of `division`, as scikit-learn makes and splits them.
     ///
     /// # Errors
-    /// Too few points to divide, or noise that training in `dtype` would overflow with.
+    /// Too few points to divide, or noise that would overflow in training with `dtype`.
     pub fn drawn(points: &Points, division: &Division, dtype: DType) -> Result<Self> {
         let dataset = Self::divided(&points.table(division.test.1), division)?.0;
         if let Some(TooFar { value, limit, .. }) = dataset.too_far(dtype) {
@@ -275,8 +275,8 @@ impl Dataset {
     /// The table in a CSV file, its columns standardized by the mean and the standard deviation of the training rows.
     ///
     /// # Errors
-    /// A file that is not a table of numbers with a class each, or numbers that training in `dtype` would overflow with;
-    /// the message names the line and the column.
+    /// A file that is not a table of numbers with a class or a number each, or numbers that would overflow in training
+    /// with `dtype`; the message names the line and the column.
     pub fn table(path: &Path, columns: &Columns, test_size: f64, seed: u32, dtype: DType) -> Result<Self> {
         let dataset = || Self::of(&read(&contents(path)?, columns)?, &Division::in_two(test_size, seed), dtype);
         dataset().with_context(|| format!("the data file '{}'", shown_path(path)))
@@ -285,7 +285,7 @@ impl Dataset {
     /// A table that is divided and standardized.
     ///
     /// # Errors
-    /// Too few rows to divide, or numbers that training in `dtype` would overflow with.
+    /// Too few rows to divide, or numbers that would overflow in training with `dtype`.
     pub fn of(table: &Table, division: &Division, dtype: DType) -> Result<Self> {
         let (mut dataset, order) = Self::divided(table, division)?;
         dataset.standardize();
@@ -301,7 +301,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// A number that training in `dtype` would overflow with, if there is one.
+    /// A number that would overflow in training with `dtype`, if there is one.
     ///
     /// A loss squares numbers and layers multiply them, so the limit is the root of the largest number of the type.
     pub fn too_far(&self, dtype: DType) -> Option<TooFar> {
@@ -323,7 +323,7 @@ impl Dataset {
         Some(TooFar { row, column: None, value, limit })
     }
 
-    /// The rows of a table for training, for validation and for testing, and which rows of the table these are.
+    /// The rows of a table for training, validation and testing, and their indices in the table.
     ///
     /// # Errors
     /// Too few rows.
@@ -355,7 +355,7 @@ impl Dataset {
         Ok((dataset, [train, validation, test].concat()))
     }
 
-    /// Columns, and targets that are numbers, by the training rows.
+    /// Standardizes the columns, and targets that are numbers, by the training rows.
     fn standardize(&mut self) {
         for column in 0..self.features {
             let training: Vec<f64> = self.train.x.iter().skip(column).step_by(self.features).copied().collect();
@@ -377,7 +377,7 @@ impl Dataset {
     }
 }
 
-/// As scikit-learn's `StandardScaler`: the population's standard deviation, and constant numbers are only centered.
+/// Like scikit-learn's `StandardScaler`: with the population standard deviation; constant numbers are only centered.
 fn standardizer(training: &[f64]) -> Box<dyn Fn(f64) -> f64> {
     let n = training.len() as f64;
     let values = || training.iter().copied();
@@ -389,7 +389,7 @@ fn standardizer(training: &[f64]) -> Box<dyn Fn(f64) -> f64> {
     let scaled = || values().map(|x| times_power_of_two(x, exponent));
     let mean = scaled().sum::<f64>() / n;
     let variance = scaled().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
-    // A variance this small is what rounding leaves of a constant. Of a large one it can leave large numbers.
+    // A variance this small is the rounding error of a constant. The error of a large constant can itself be large.
     let rounded = variance <= n * f64::EPSILON * variance + (n * mean * f64::EPSILON).powi(2);
     let unscaled = move |x| times_power_of_two(x, -exponent);
     if constant {
@@ -401,10 +401,10 @@ fn standardizer(training: &[f64]) -> Box<dyn Fn(f64) -> f64> {
     }
 }
 
-/// A number that a type cannot be trained with.
+/// A number that is too large to train with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TooFar {
-    /// Its row, where the validation rows and then the test rows follow the training rows.
+    /// Its row, counted through the training rows, then the validation rows, then the test rows.
     pub row: usize,
     /// Its column; none if it is a target.
     pub column: Option<usize>,
@@ -420,13 +420,13 @@ fn times_power_of_two(x: f64, exponent: i32) -> f64 {
     x * 2f64.powi(half) * 2f64.powi(exponent - half)
 }
 
-/// A data file may have this many bytes.
+/// The most bytes of a data file.
 const MOST: u64 = 1 << 30;
 
 /// The bytes of a file or a pipe. A device would never end.
 ///
 /// # Errors
-/// The system's, or something that is no file of at most 1 GiB.
+/// An error of the system, or something that is not a file of at most 1 GiB.
 pub fn contents(path: &Path) -> Result<Vec<u8>> {
     let metadata = std::fs::metadata(path).context("cannot read it")?;
     #[cfg(unix)]

@@ -4,15 +4,16 @@ use std::f64::consts::PI;
 
 use super::plane::{linspace, two_classes};
 
-/// `sklearn.datasets.make_moons(samples, noise=noise, random_state=seed)`, bit for bit: `samples` points and their classes.
+/// `sklearn.datasets.make_moons(samples, noise=noise, random_state=seed)`, bit for bit: `samples` points and their
+/// classes.
 ///
-/// Class 0 lies on the upper half of the unit circle and has half of the samples, rounded down; class 1 lies on the lower
-/// half of the unit circle around (1, 0.5). `noise` is the standard deviation of the Gaussian noise on each coordinate. The
-/// last bits are as those of [`make_circles`](super::make_circles): sine and cosine are the C library's.
+/// Class 0 lies on the upper half of the unit circle and has half of the samples, rounded down; class 1 lies on the
+/// lower half of the unit circle around (1, 0.5). `noise` is the standard deviation of the Gaussian noise on each
+/// coordinate. The last bits depend on the C library's sine and cosine, as in [`make_circles`](super::make_circles).
 pub fn make_moons(samples: usize, noise: f64, seed: u32) -> (Vec<[f64; 2]>, Vec<usize>) {
     let outer = samples / 2;
     let upper = linspace(PI, outer).map(|angle| [angle.cos(), angle.sin()]);
-    // Not 0.5 - sin: that is rounded once less.
+    // Not 0.5 - sin: that rounds once less.
     let lower = linspace(PI, samples - outer).map(|angle| [1.0 - angle.cos(), 1.0 - angle.sin() - 0.5]);
     two_classes(upper, lower, noise, seed)
 }

@@ -27,12 +27,12 @@ pub fn number(cell: &str, point: Point) -> Option<f64> {
     read.ok().filter(|x| x.is_finite())
 }
 
-/// Whether the text stands for a value that is not known.
+/// Whether the text marks a missing value.
 pub fn is_missing(cell: &str) -> bool {
     matches!(cell.to_lowercase().as_str(), "" | "-" | "?" | "na" | "n/a" | "#n/a" | "nan" | "-nan" | "none" | "null")
 }
 
-/// A number without the characters that group its digits by thousands, with a decimal point: 1234.5 of `1,234.5`.
+/// A number without its thousands separators, with a decimal point: 1234.5 for `1,234.5`.
 pub fn ungrouped(cell: &str) -> Option<String> {
     let cell: String = cell
         .chars()
@@ -59,8 +59,8 @@ pub fn ungrouped(cell: &str) -> Option<String> {
     })
 }
 
-/// Why a cell is not a number, and what to change: `or` else, if it is no number at all. Numbers of the file have this
-/// `point`.
+/// Why a cell is not a number, and what to change. `or` replaces the advice if the cell is not a number at all. The
+/// file uses this decimal `point`.
 pub fn why_not(cell: &str, point: Point, or: &str) -> String {
     let dotted = |cell: &str| shown(&cell.replace(',', "."));
     let plain: String =
@@ -90,7 +90,7 @@ pub fn why_not(cell: &str, point: Point, or: &str) -> String {
     format!("'{}' is not a finite number: {why}", shown(cell))
 }
 
-/// Characters that look like a minus: the minus sign, the hyphens and dashes of typography.
+/// Characters that look like a minus: the minus sign, hyphens and dashes.
 const MINUS: [char; 6] = ['\u{2212}', '\u{2010}', '\u{2011}', '\u{2012}', '\u{2013}', '\u{fe63}'];
 const MOST: &str = "1.7976931348623157e308";
 

@@ -1,9 +1,9 @@
-//! What the problems made of points in the plane share.
+//! Code shared by the problems that draw points in the plane.
 
 use crate::random::numpy::RandomState;
 
-/// The points of two curves in an order of the seed, with Gaussian noise of this standard deviation on each coordinate:
-/// class 0 of the first curve, class 1 of the second.
+/// The points of two curves, shuffled by the seed, with Gaussian noise of this standard deviation on each coordinate:
+/// class 0 for the first curve, class 1 for the second.
 pub(super) fn two_classes(
     first: impl Iterator<Item = [f64; 2]>,
     second: impl Iterator<Item = [f64; 2]>,
@@ -27,7 +27,7 @@ pub(super) fn two_classes(
 pub(super) fn linspace(stop: f64, n: usize) -> impl Iterator<Item = f64> {
     let last = n.saturating_sub(1);
     let step = stop / last as f64;
-    // The product may miss the end by rounding.
+    // Rounding may make the product miss the end.
     (0..n).map(move |i| match i {
         0 => 0.,
         _ if i == last => stop,

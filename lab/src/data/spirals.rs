@@ -4,7 +4,8 @@ use std::f64::consts::PI;
 
 use super::plane::{linspace, two_classes};
 
-/// The two spirals of Lang and Witbrock, "Learning to tell two spirals apart" (1988): `samples` points and their classes.
+/// The two spirals of Lang and Witbrock, "Learning to tell two spirals apart" (1988): `samples` points and their
+/// classes.
 ///
 /// The radius of class 0 grows with the angle through three turns, from 1/13 to 1:
 ///
@@ -12,10 +13,10 @@ use super::plane::{linspace, two_classes};
 /// (x, y) = r·(cos 6πt, sin 6πt)      r = (1 + 12t)/13, for evenly spaced t from 0 to 1
 /// ```
 ///
-/// Class 1 is class 0 turned by half a turn, (-x, -y). Class 0 has half of the samples, rounded down. With 97 points each,
-/// these are the points of the paper divided by 6.5 and turned by a quarter. `noise` is the standard deviation of the Gaussian
-/// noise on each coordinate. Order and noise are drawn as in [`make_circles`](super::make_circles), and the last bits are as
-/// those.
+/// Class 1 is class 0 rotated by half a turn, (-x, -y). Class 0 has half of the samples, rounded down. With 97 points
+/// per class, these are the points of the paper divided by 6.5 and rotated by a quarter turn. `noise` is the standard
+/// deviation of the Gaussian noise on each coordinate. Order and noise are drawn as in
+/// [`make_circles`](super::make_circles), and the last bits depend on the C library in the same way.
 pub fn make_spirals(samples: usize, noise: f64, seed: u32) -> (Vec<[f64; 2]>, Vec<usize>) {
     let half = samples / 2;
     two_classes(spiral(half), spiral(samples - half).map(|[x, y]| [-x, -y]), noise, seed)

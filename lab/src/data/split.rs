@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::random::numpy::RandomState;
 
-/// Row indices for training and for testing, both shuffled, such that each class keeps its share.
+/// Row indices for training and for testing, both shuffled, such that each class retains its share.
 ///
 /// The same rows in the same order as `train_test_split(np.arange(n), stratify=classes,
 /// test_size=test_size, random_state=seed)` (`sklearn/model_selection/_split.py`,
@@ -80,9 +80,8 @@ pub fn shuffled_split(n: usize, test_size: f64, seed: u32) -> Result<(Vec<usize>
     Ok((train, test))
 }
 
-/// How many of `draws` fall to each class, in proportion to its count; what is left after rounding
-/// down goes to the largest remainders, ties drawn at random (`sklearn/utils/extmath.py`,
-/// `_approximate_mode`).
+/// The number of `draws` of each class, in proportion to its count. Rounding down leaves a remainder, which goes to the
+/// classes with the largest fractions; ties are drawn at random (`sklearn/utils/extmath.py`, `_approximate_mode`).
 fn approximate_mode(counts: &[usize], draws: usize, rng: &mut RandomState) -> Vec<usize> {
     let total = counts.iter().sum::<usize>() as f64;
     let shares: Vec<f64> = counts.iter().map(|&count| count as f64 / total * draws as f64).collect();
@@ -98,7 +97,7 @@ fn approximate_mode(counts: &[usize], draws: usize, rng: &mut RandomState) -> Ve
             break;
         }
         let tied: Vec<usize> = (0..counts.len()).filter(|&class| remainders[class] == level).collect();
-        // scikit-learn draws even where all the tied classes are taken, so the stream moves on.
+        // scikit-learn draws even if all tied classes are taken, so the stream must advance.
         for i in rng.choice(tied.len(), left) {
             sampled[tied[i]] += 1;
             left -= 1;

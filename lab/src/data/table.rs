@@ -1,4 +1,4 @@
-//! A table of numbers with a class each, from the bytes of a CSV file.
+//! A table of numbers with a class or a number each, from the bytes of a CSV file.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -23,14 +23,15 @@ pub struct Table {
     pub rows: Rows,
     /// The line of each row, as an editor shows it.
     pub lines: Vec<usize>,
-    /// What the reader decided and a person may want to know, a line each.
+    /// What the reader decided and the user may want to know, one line each.
     pub notes: Vec<String>,
 }
 
 /// Reads a CSV file whose first line names the columns.
 ///
 /// # Errors
-/// Bytes that are not a table of numbers with a class each. The message is a line that names the line and the column.
+/// Bytes that are not a table of numbers with a class or a number each. The message is one line that names the line and
+/// the column.
 pub fn read(bytes: &[u8], columns: &Columns) -> Result<Table> {
     let text = decode(bytes)?;
     let mut notes = vec![];
@@ -113,7 +114,7 @@ pub fn read(bytes: &[u8], columns: &Columns) -> Result<Table> {
     Ok(Table { columns, target, classes, rows: Rows { x, y }, lines, notes })
 }
 
-/// The separator that a first line `sep=;` names, as Excel writes and reads it, and the end of that line.
+/// The separator that a first line `sep=;` declares, as Excel writes and reads it, and the end of that declaration.
 fn declared_separator(text: &str) -> Option<(u8, usize)> {
     match text.as_bytes() {
         [b's', b'e', b'p', b'=', separator @ (b',' | b';' | b'\t'), b'\r' | b'\n', ..] => Some((*separator, 5)),
@@ -121,7 +122,7 @@ fn declared_separator(text: &str) -> Option<(u8, usize)> {
     }
 }
 
-/// The separator that stands most often in the header, outside of quotes.
+/// The most frequent separator of the header outside quotes.
 fn separator(text: &str) -> u8 {
     let mut header = text;
     while let Some((line, rest)) = header.split_once(['\r', '\n'])
@@ -132,7 +133,7 @@ fn separator(text: &str) -> u8 {
     let (mut quoted, mut begins) = (false, true);
     let mut counts = [(b'\t', 0), (b';', 0), (b',', 0)];
     for byte in header.bytes() {
-        // A quote opens at the beginning of a cell only, and again behind one that closes.
+        // A quote opens only at the beginning of a cell, and again right after a closing quote.
         let quote = byte == b'"' && (quoted || begins);
         quoted ^= quote;
         begins = quote || matches!(byte, b'\t' | b';' | b',') || begins && byte == b' ';
@@ -141,14 +142,14 @@ fn separator(text: &str) -> u8 {
         }
         counts.iter_mut().filter(|(separator, _)| !quoted && *separator == byte).for_each(|(_, count)| *count += 1);
     }
-    // Of equals, the last.
+    // `max_by_key` takes the last of equal counts: the comma.
     counts.into_iter().max_by_key(|(_, count)| *count).map_or(b',', |(separator, _)| separator)
 }
 
-/// The decimal point of the numbers: a comma if one has it and none has a dot. With it comes the number that has a dot.
+/// The decimal point of the numbers: a comma if a number has one and none has a dot. Also returns a number with a dot.
 fn point(records: &mut Records, text: &str, header: &Header, notes: &mut Vec<String>) -> (Point, Option<String>) {
     let (mut cells, mut example, mut ambiguous) = (vec![], None, true);
-    // An error here comes again when the rows are read.
+    // An error here is reported when the rows are read.
     while let Ok(Some(_)) = records.next(&mut cells) {
         for cell in header.features.iter().chain([&header.target]).filter_map(|&column| cells.get(column)) {
             if cell.text.contains('.') && number(&cell.text, Point::Dot).is_some() {

@@ -11,11 +11,11 @@ use super::{Norm, Problem};
 
 /// The file's name.
 pub const DETAILS: &str = "details.safetensors";
-/// The metadata's key. A second one would stand in another order each time.
+/// The metadata's key. The order of two keys would change from run to run.
 const KEY: &str = "details";
 const FORMAT: u32 = 1;
 
-/// What stands in the metadata.
+/// The contents of the metadata.
 #[derive(Deserialize, Serialize)]
 struct Text<P> {
     format: u32,
@@ -40,7 +40,7 @@ impl Array {
 /// The file of some problems, each with the norms, predictions and paths of its optimizers.
 ///
 /// # Errors
-/// None that is expected.
+/// None is expected.
 pub fn write(problems: &[Problem]) -> Result<Vec<u8>> {
     let mut arrays = vec![];
     for (p, problem) in problems.iter().enumerate() {
@@ -76,7 +76,7 @@ pub fn write(problems: &[Problem]) -> Result<Vec<u8>> {
     Ok(serialize(views, Some(HashMap::from([(KEY.into(), text)])))?)
 }
 
-/// The problems of a file.
+/// Reads the problems of a file.
 ///
 /// # Errors
 /// A file that [`write`] did not make.
@@ -166,7 +166,7 @@ mod tests {
         let problems = [problem(), Problem::default()];
         let bytes = write(&problems).unwrap();
         let known = read(&bytes).unwrap();
-        // NaN is unequal to itself.
+        // NaN is not equal to itself.
         assert_eq!(format!("{known:?}"), format!("{problems:?}"));
         assert_eq!(write(&known).unwrap(), bytes);
     }

@@ -1,4 +1,4 @@
-//! What the report draws and no table holds: predictions over the plane, the surface of the loss, and norms.
+//! Data that the report draws and no table holds: predictions over the plane, the surface of the loss, and norms.
 //!
 //! | module | what |
 //! |---|---|
@@ -20,16 +20,16 @@ use crate::plot::ends;
 pub use file::{DETAILS, read, write};
 pub use recorder::{Recorder, Recording};
 
-/// What is known of a problem.
+/// The details of a problem.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Problem {
-    /// The inputs, in a plane; none if there is no plane of two directions.
+    /// The plane of inputs; none if the inputs have no two directions.
     pub view: Option<View>,
-    /// The epochs of predictions, from 0: the initial weights.
+    /// The epochs whose predictions are recorded, from 0: the initial weights.
     pub frames: Vec<usize>,
-    /// The epochs of norms, from 1.
+    /// The epochs whose norms are recorded, from 1.
     pub norm_epochs: Vec<usize>,
-    /// The epochs of the points of a path, from 0.
+    /// The epochs that are points of a path, from 0.
     pub path_epochs: Vec<usize>,
     /// The loss around the paths; none if no optimizer moved in two directions, or the network is too large.
     pub surface: Option<Surface>,
@@ -37,12 +37,12 @@ pub struct Problem {
     pub optimizers: Vec<Optimizer>,
 }
 
-/// The inputs in a plane.
+/// The plane of inputs.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct View {
-    /// What the axes are.
+    /// Names of the axes.
     pub axes: [String; 2],
-    /// Whether the axes are principal components, which leave out something of each row.
+    /// Whether the axes are principal components, which represent each row only in part.
     pub projected: bool,
     /// The ends of both axes.
     pub range: [[f64; 2]; 2],
@@ -50,14 +50,14 @@ pub struct View {
     pub cells: usize,
     /// Names of the classes; none if numbers are predicted.
     pub classes: Vec<String>,
-    /// The numbers that the levels of a prediction lie between.
+    /// The numbers that the lowest and the highest level of a prediction stand for.
     pub levels: [f64; 2],
-    /// How many of the points are test rows; these are the last.
+    /// The number of points that are test rows; they come last.
     pub tested: usize,
     /// Some of the rows, `[points, 2]`.
     #[serde(skip)]
     pub points: Vec<f64>,
-    /// What is to be predicted for each: the number of its class, or its number.
+    /// The target of each point: the number of its class, or its number.
     #[serde(skip)]
     pub targets: Vec<f64>,
 }
@@ -67,10 +67,11 @@ pub struct View {
 pub struct Optimizer {
     /// The spec or the label.
     pub name: String,
-    /// How much of its way from the start to the end lies in the plane of the surface; none if its path is left out.
+    /// The share of the displacement from start to end that lies in the plane of the surface; none if the path is left
+    /// out.
     pub in_plane: Option<f64>,
-    /// Predictions `[frames, cells, cells]` by rows from the lower end. For classes 16 times the class (modulo 15) plus the
-    /// confidence from 0 to 15; for numbers the level from 0 to 254. 255: not finite.
+    /// Predictions `[frames, cells, cells]` by rows from the lower end. Classes: 16 times the class (modulo 15) plus
+    /// the confidence from 0 to 15. Numbers: the level from 0 to 254. 255: not finite.
     #[serde(skip)]
     pub predictions: Vec<u8>,
     /// See [`Norm`].
@@ -81,14 +82,14 @@ pub struct Optimizer {
     pub path: Vec<f64>,
 }
 
-/// Euclidean norms over all weights, of the weights that the network is evaluated with.
+/// Euclidean norms over all weights that the network is evaluated with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Norm {
     /// Of the gradient of an epoch's last step.
     Gradient,
     /// Of the change of the weights in an epoch.
     Update,
-    /// Of the weights before that.
+    /// Of the weights before that epoch.
     Weights,
     /// Of the difference from the initial weights.
     Distance,
@@ -106,19 +107,19 @@ pub struct Surface {
     pub range: [[f64; 2]; 2],
     /// Cells along each axis.
     pub cells: usize,
-    /// How many training rows the loss is of.
+    /// The number of training rows of the loss.
     pub rows: usize,
     /// The losses `[cells, cells]` by rows from the lower end.
     #[serde(skip)]
     pub losses: Vec<f64>,
 }
 
-/// The middle of a cell, of so many between two ends.
+/// The center of a cell, where `cells` cells divide the range between two ends.
 pub fn middle([from, to]: [f64; 2], cell: usize, cells: usize) -> f64 {
     from + (to - from) * (cell as f64 + 0.5) / cells as f64
 }
 
-/// The least range of finite numbers, with a margin on both sides; none if they are all equal.
+/// The smallest range that holds all finite numbers, with a margin on both sides; none if they are all equal.
 pub fn range_of(numbers: impl Iterator<Item = f64>, margin: f64) -> Option<[f64; 2]> {
     let (from, to) = ends(numbers.filter(|x| x.is_finite()));
     let wide = margin * (to - from);

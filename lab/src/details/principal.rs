@@ -2,17 +2,17 @@
 
 use faer::{Mat, Side};
 
-/// The two orthonormal directions that hold most of the squared lengths of `vectors`, which are all as long; none if these lie
-/// in one direction, or are not finite. The greatest coordinate of each direction is positive.
+/// The two orthonormal directions that hold most of the squared lengths of `vectors`, which have equal dimensions; none
+/// if the vectors lie in one direction or are not finite. The largest coordinate of each direction is positive.
 pub fn principal(vectors: &[Vec<f64>]) -> Option<[Vec<f64>; 2]> {
     let (n, length) = (vectors.len(), vectors.first()?.len());
-    // Numbers near 1 have squares that a float can hold.
+    // Scaled numbers have squares that a float can hold.
     let scale = vectors.iter().flatten().fold(0f64, |most, x| most.max(x.abs()));
     if !(scale > 0. && scale.is_finite()) || n.min(length) < 2 {
         return None;
     }
     let at = |vector: usize, i: usize| vectors[vector][i] / scale;
-    // The smaller of the two matrices has the same eigenvalues.
+    // VVᵀ and VᵀV have the same nonzero eigenvalues: the smaller matrix is cheaper.
     let by_vectors = n <= length;
     let products = |i: usize, j: usize| -> f64 {
         if by_vectors {
@@ -32,7 +32,7 @@ pub fn principal(vectors: &[Vec<f64>]) -> Option<[Vec<f64>; 2]> {
     let rising = matrix.self_adjoint_eigen(Side::Lower).ok()?;
     let (values, columns) = (rising.S().column_vector(), rising.U());
     let [first, second] = [size - 1, size - 2].map(|at| values[at]);
-    // What rounding leaves of a second direction.
+    // A second direction this short is a rounding error.
     if second.is_nan() || second <= 1e-12 * first {
         return None;
     }
@@ -57,11 +57,11 @@ mod tests {
     #[test]
     fn directions_are_those_of_most_of_the_length() {
         let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
-        // Along the first axis twice as far as along the third.
+        // The vectors are twice as long along the first axis as along the third.
         let few = vec![vec![2., 0., 0., 0.], vec![0., 0., -1., 0.]];
         let [first, second] = principal(&few).unwrap();
         assert!(near(&first, &[1., 0., 0., 0.]) && near(&second, &[0., 0., 1., 0.]), "{first:?} {second:?}");
-        // More vectors than numbers in each: the other matrix.
+        // More vectors than dimensions: the other matrix.
         let many: Vec<Vec<f64>> = (0..9).map(|i| vec![3. * f64::from(i % 3 - 1), f64::from(i / 3 - 1)]).collect();
         let [first, second] = principal(&many).unwrap();
         assert!(near(&first, &[1., 0.]) && near(&second, &[0., 1.]), "{first:?} {second:?}");

@@ -1,4 +1,4 @@
-//! What is recorded of a training.
+//! Records a training for the report.
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -10,22 +10,22 @@ use crate::data::Dataset;
 use crate::model::Network;
 use crate::train::{Data, Epoch, Observer, Run, Settings, weights};
 
-/// The most epochs that predictions are recorded of.
+/// The most epochs whose predictions are recorded.
 const FRAMES: usize = 16;
 /// The most epochs that are points of a path.
 const PATH: usize = 50;
-/// The most epochs that norms are recorded of.
+/// The most epochs whose norms are recorded.
 const NORMS: usize = 1000;
 /// The most cells along each axis of the plane of inputs.
 const CELLS: usize = 48;
-/// Predictions in all, so that a page of them can be sent.
+/// The most predictions of all optimizers, so that the page is small enough to send.
 const PREDICTIONS: usize = 240_000;
-/// Bytes of weights that paths may take.
+/// The most bytes of weights that paths take.
 const PATHS: usize = 1 << 26;
-/// The most weights of which norms are recorded.
+/// The most weights of a network whose norms are recorded.
 const WEIGHTS: usize = 1 << 22;
 
-/// What is recorded of each optimizer on a problem.
+/// Records each optimizer on a problem.
 pub struct Recording {
     data: Data,
     settings: Settings,
@@ -36,7 +36,7 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// What is recorded of so many optimizers in all.
+    /// A recording of this many optimizers.
     ///
     /// # Errors
     /// An error of Candle.
@@ -45,7 +45,7 @@ impl Recording {
         let optimizers = optimizers.max(1);
         let mut frames = spread(settings.epochs, FRAMES);
         let cells = |frames: usize| ((PREDICTIONS / (optimizers * frames)) as f64).sqrt() as usize;
-        // Of many optimizers fewer epochs, so that the plane has enough cells.
+        // Many optimizers get fewer epochs, so that the plane has enough cells.
         while cells(frames.len()) < CELLS / 2 && frames.len() > 2 {
             frames = spread(settings.epochs, frames.len() - 1);
         }
@@ -67,11 +67,11 @@ impl Recording {
         Ok(Self { data, view, frames, norm_epochs, path_epochs, settings: settings.clone() })
     }
 
-    /// Bytes that it takes beside the training.
+    /// Bytes that it takes in addition to the training.
     pub fn bytes_needed(sizes: &[usize], epochs: usize, optimizers: usize) -> f64 {
         let weights = weights(sizes);
         let paths = (optimizers * weights * 4 * PATH.min(epochs + 1)).min(PATHS);
-        // Initial and previous weights, the gradient, and those that are compared.
+        // The initial, previous and current weights, and the gradient.
         let norms = if weights <= WEIGHTS { 4 * 8 * weights } else { 0 };
         (paths + PREDICTIONS + norms + optimizers * 32 * NORMS.min(epochs)) as f64
     }
@@ -87,7 +87,7 @@ impl Recording {
     /// # Errors
     /// An error of Candle.
     pub fn finish(self, recorded: Vec<Recorded>, runs: &[Run]) -> Result<Problem> {
-        // A path that ends higher than it starts would take the others' room.
+        // A path that ends higher than it starts would take up the space of the other paths.
         let falls = |run: &Run| {
             let losses = run.epochs.first().zip(run.epochs.last());
             run.diverged_at().is_none() && losses.is_some_and(|(first, last)| last.train_loss <= first.train_loss)
@@ -124,19 +124,19 @@ pub struct Recorder<'a> {
     optimizer: Optimizer,
 }
 
-/// What was recorded of an optimizer.
+/// The record of an optimizer.
 pub struct Recorded {
     path: Vec<Vec<f32>>,
     optimizer: Optimizer,
 }
 
 impl Recorder<'_> {
-    /// What was recorded.
+    /// Ends the recording.
     pub fn finish(self) -> Recorded {
         Recorded { path: self.path, optimizer: self.optimizer }
     }
 
-    /// Records the predictions of an epoch, if it is one of those.
+    /// Records the predictions of an epoch that is a frame.
     fn predict(&mut self, network: &Network) -> Result<()> {
         if let (Some((view, inputs)), Ok(_)) = (&self.recording.view, self.recording.frames.binary_search(&self.epoch))
         {
@@ -181,7 +181,7 @@ impl Observer for Recorder<'_> {
         self.epoch += 1;
         self.predict(network)?;
         let is_recorded = self.has_norms(self.epoch);
-        // The weights before the next epoch are these.
+        // An epoch's norms also need the weights before it.
         if !(is_recorded || self.has_norms(self.epoch + 1) || self.is_on_path()) {
             return Ok(());
         }

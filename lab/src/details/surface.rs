@@ -1,5 +1,6 @@
-//! The loss in a plane of weights (Li et al., 2018, "Visualizing the loss landscape of neural nets", arXiv:1712.09913, section
-//! 7: the plane of principal directions, here of the ways from the start to the end and to the middle of each path).
+//! The loss in a plane of weights (Li et al., 2018, "Visualizing the loss landscape of neural nets", arXiv:1712.09913,
+//! section 7). The plane has the principal directions of the displacements from the start of each path to its middle
+//! and end.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -11,24 +12,24 @@ use crate::train::{Batch, Data, Settings};
 
 /// Cells along each axis.
 const CELLS: usize = 33;
-/// Products that all losses of a surface may take: a tenth of a second or so.
+/// The most multiplications for all losses of a surface: about a tenth of a second.
 const PRODUCTS: usize = 500_000_000;
-/// Training rows of which a loss says something.
+/// The loss of fewer training rows says too little.
 const LEAST_ROWS: usize = 100;
-/// What surrounds the paths, as a share of their range.
+/// The margin around the paths, as a share of their range.
 const MARGIN: f64 = 0.2;
 
 /// The paths of optimizers in a plane of weights, and the loss around them.
 pub struct Slice {
     /// The loss.
     pub surface: Surface,
-    /// Points of each path, and the share of its way that lies in the plane.
+    /// The points of each path, and the share of its displacement that lies in the plane.
     pub paths: Vec<(Vec<f64>, f64)>,
 }
 
 impl Slice {
-    /// The slice through paths of weights that begin at the same point. None, if they lie on a line, or if a loss takes too
-    /// long.
+    /// The slice through paths of weights that begin at the same point. `None`: the paths lie on a line, or a loss
+    /// takes too long.
     ///
     /// # Errors
     /// An error of Candle.

@@ -8,14 +8,14 @@ use super::{View, middle, range_of};
 use crate::data::{Dataset, Rows};
 use crate::model::{Network, Objective};
 
-/// Rows that are drawn at most, for training and for testing.
+/// The most rows that are drawn, for training and for testing.
 const POINTS: [usize; 2] = [250, 150];
-/// Rows that principal components are taken from at most.
+/// The most rows that principal components are computed from.
 const ROWS: usize = 300;
-/// What surrounds the points, as a share of their range.
+/// The margin around the points, as a share of their range.
 const MARGIN: f64 = 0.1;
 
-/// A plane through inputs: a point of it is the sum of the origin and of each coordinate times its direction.
+/// A plane through inputs: a point of it is the origin plus the sum of each coordinate times its direction.
 struct Plane {
     origin: Vec<f64>,
     directions: [Vec<f64>; 2],
@@ -50,8 +50,9 @@ impl Plane {
 }
 
 impl View {
-    /// The plane of the two features of a data set, or of its first two principal components, in so many cells along each
-    /// axis, and the inputs in the middles of these, `[cells², features]`. None of one feature.
+    /// The plane of the two features of a data set, or of its first two principal components, with this many cells
+    /// along each axis, and the inputs at the centers of the cells, `[cells², features]`. `None`: the inputs have no
+    /// two directions.
     ///
     /// # Errors
     /// An error of Candle.
@@ -90,7 +91,7 @@ impl View {
         Ok(Some((Self { axes, projected, range: [x, y], cells, classes, levels, tested, points, targets }, inputs)))
     }
 
-    /// What the network predicts for the inputs, in the form of [`super::Optimizer::predictions`].
+    /// The predictions of the network for the inputs, in the form of [`super::Optimizer::predictions`].
     ///
     /// # Errors
     /// An error of Candle.
@@ -129,7 +130,7 @@ impl View {
 /// A prediction that is not finite.
 const NONE: u8 = 255;
 
-/// A class with its probability, which is that of chance at the least.
+/// A class with its probability, which is at least that of chance.
 fn class(class: usize, probability: f32, classes: usize) -> u8 {
     let chance = 1. / classes as f32;
     let confidence = ((probability - chance) / (1. - chance)).clamp(0., 1.);

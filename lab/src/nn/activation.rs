@@ -1,4 +1,4 @@
-//! What a layer does to its sums.
+//! The activation of a layer.
 
 use std::f64::consts::FRAC_1_SQRT_2;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use pulp::Simd;
 use super::simd::{Lane, Scalar};
 use crate::unknown;
 
-/// What a layer does to its sums.
+/// The activation of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activation {
     /// Nothing.
@@ -27,7 +27,7 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Those that a network may have between its layers.
+    /// The activations that a network may have between its layers.
     pub const BETWEEN_LAYERS: [Self; 4] = [Self::Relu, Self::Tanh, Self::Gelu, Self::Silu];
 
     /// Its name in lower case.
@@ -41,22 +41,22 @@ impl Activation {
         }
     }
 
-    /// Whether all of it is computed with the sums.
+    /// Whether the whole activation is computed with the sums.
     pub(super) fn is_fused(self) -> bool {
         matches!(self, Self::Identity | Self::Relu)
     }
 
-    /// What of it is computed with the sums.
+    /// The part that is computed with the sums.
     pub(super) fn fused(self) -> Fused {
         if self == Self::Relu { Fused::Relu } else { Fused::Identity }
     }
 
-    /// The rest of it, by Candle's operations.
+    /// Applies the rest by Candle's operations.
     pub(super) fn rest(self, x: Tensor) -> candle_core::Result<Tensor> {
         match self {
             Self::Identity | Self::Relu => Ok(x),
             Self::Tanh => x.tanh(),
-            // Candle's own gradient of GELU has a constant of six digits.
+            // Candle's own gradient of GELU uses a constant of six digits.
             Self::Gelu => (&x * FRAC_1_SQRT_2)?.erf()?.affine(0.5, 0.5)? * x,
             Self::Silu => x.silu(),
         }
@@ -89,7 +89,7 @@ impl Fused {
         if self == Self::Relu && x < zero { zero } else { x }
     }
 
-    /// The same, lane by lane.
+    /// The activation, lane by lane.
     #[inline(always)]
     pub(super) fn of_lanes<S: Simd, R: Lane<S>>(self, simd: S, x: R::Vector) -> R::Vector {
         match self {
@@ -98,7 +98,7 @@ impl Fused {
         }
     }
 
-    /// The gradient of the argument from the result y and its gradient, lane by lane.
+    /// The gradient of the argument, from the result y and the gradient of y, lane by lane.
     #[inline(always)]
     pub(super) fn grad_of_lanes<S: Simd, R: Lane<S>>(self, simd: S, y: R::Vector, grad: R::Vector) -> R::Vector {
         match self {

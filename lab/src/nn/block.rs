@@ -1,19 +1,19 @@
-//! Some rows at a time on their way through small layers, on one thread.
+//! Passes some rows at a time through small layers, on one thread.
 //!
-//! A block of n features holds each of them for [`ROWS`] rows, one after the other: lanes run along the rows and are full
-//! however few the features, and one output takes no sum across lanes. Into blocks and out of them costs about as much as
-//! a layer, which several layers share.
+//! A block of n features stores each feature for [`ROWS`] rows, one feature after the other. Lanes run along the rows:
+//! they are full even with few features, and an output needs no sum across lanes. Conversion into and out of blocks
+//! costs about as much as a layer; several layers share that cost.
 
 use pulp::Simd;
 
 use super::activation::Fused;
 use super::simd::{Lane, Scalar};
 
-/// Rows that pass together: few enough for the first-level cache, and their sums are added to the rest as one, which
-/// keeps rounding errors from growing with the rows. A multiple of the rows that are computed together.
+/// Rows that pass together: few enough for the first-level cache. Their sums are added to the total at once, so
+/// rounding errors do not grow with the rows. A multiple of the rows that are computed together.
 pub(super) const ROWS: usize = 128;
 
-/// Writes the transpose of a matrix `[rows, columns]`, whose rows lie `from_stride` apart, with rows `to_stride` apart.
+/// Writes the transpose of a matrix `[rows, columns]` with row stride `from_stride` to rows with stride `to_stride`.
 #[inline(always)]
 pub(super) fn transpose_to<R: Scalar>(
     from: &[R],
@@ -65,7 +65,7 @@ pub(super) fn to_block<R: Scalar>(matrix: &[R], columns: usize, block: &mut [R])
     let rows = matrix.len() / columns;
     match (columns, matrix.as_chunks::<2>()) {
         (1, _) => block[..rows].copy_from_slice(matrix),
-        // The compiler splits pairs in registers.
+        // The compiler deinterleaves pairs in registers.
         (2, (pairs, [])) => {
             let (first, second) = block.split_at_mut(ROWS);
             for ((first, second), &pair) in first.iter_mut().zip(second).zip(pairs) {
@@ -88,8 +88,8 @@ pub(super) fn from_block<R: Scalar>(block: &[R], columns: usize, matrix: &mut [R
     }
 }
 
-/// `y = w·x` for blocks x of k and y of m features, and w transposed, `[k, m]`; `epilogue` says where the sums begin and how
-/// they are written. Results beyond `rows` have no meaning.
+/// `y = w·x` for blocks x of k and y of m features, and w transposed, `[k, m]`; `epilogue` says how the sums start and
+/// how they are written. Results beyond `rows` have no meaning.
 #[inline(always)]
 pub(super) fn product<S: Simd, R: Lane<S>>(
     simd: S,
@@ -111,11 +111,11 @@ pub(super) fn product<S: Simd, R: Lane<S>>(
     }
 }
 
-/// What precedes and follows the sums of a product.
+/// The start and the end of the sums of a product.
 pub(super) trait Epilogue<S: Simd, R: Lane<S>> {
-    /// What the sums of a feature begin with.
+    /// The initial value of the sums of a feature.
     fn start(&self, simd: S, feature: usize) -> R::Vector;
-    /// Writes the sums of a feature to some of its rows.
+    /// Writes the sums of a feature to some rows of y.
     fn write<const V: usize>(&mut self, simd: S, feature: usize, sums: [R::Vector; V], y: &mut [R::Vector]);
 }
 
@@ -139,8 +139,8 @@ impl<S: Simd, R: Lane<S>> Epilogue<S, R> for Activate<'_, R> {
     }
 }
 
-/// Replaces results y of an activation by the gradient of its argument, where the sums are that of y, and adds it up for
-/// each feature, lane by lane; without totals it is not added up.
+/// Replaces results y of an activation by the gradient of its argument, where the sums are the gradient of y. Adds the
+/// gradient to the totals of each feature, lane by lane, if there are totals.
 pub(super) struct ActivationGrad<'a, V> {
     pub(super) activation: Fused,
     pub(super) totals: &'a mut [V],
@@ -165,7 +165,7 @@ impl<S: Simd, R: Lane<S>> Epilogue<S, R> for ActivationGrad<'_, R::Vector> {
     }
 }
 
-/// `J` features of a product, from the j-th.
+/// `J` features of a product, starting at feature j.
 #[inline(always)]
 fn features<S: Simd, R: Lane<S>, const J: usize>(
     simd: S,
@@ -188,7 +188,7 @@ fn features<S: Simd, R: Lane<S>, const J: usize>(
     }
 }
 
-/// `J` features from the j-th of `V` vectors of rows.
+/// `J` features, starting at feature j, of `V` vectors of rows.
 #[inline(always)]
 fn tile<S: Simd, R: Lane<S>, const J: usize, const V: usize>(
     simd: S,
@@ -218,8 +218,8 @@ fn tile<S: Simd, R: Lane<S>, const J: usize, const V: usize>(
     }
 }
 
-/// `sums += a·bᵀ`, lane by lane, for blocks a of p and b of q features and sums `[p, q]`; one of the blocks is zero beyond
-/// `rows`.
+/// `sums += a·bᵀ`, lane by lane, for blocks a of p and b of q features and sums `[p, q]`; one of the blocks is zero
+/// beyond `rows`.
 #[inline(always)]
 pub(super) fn add_inner_products<S: Simd, R: Lane<S>>(simd: S, a: &[R], b: &[R], rows: usize, sums: &mut [R::Vector]) {
     let (p, q) = (a.len() / ROWS, b.len() / ROWS);
@@ -285,8 +285,8 @@ fn inner_tile<S: Simd, R: Lane<S>, const I: usize, const J: usize>(
     }
 }
 
-/// Replaces the gradient of `y = activation(x)` by that of x, for blocks, and adds that of each feature to `totals`, lane by
-/// lane.
+/// Replaces the gradient of `y = activation(x)` by the gradient of x, for blocks, and adds the gradient of each feature
+/// to `totals`, lane by lane.
 #[inline(always)]
 pub(super) fn add_activation_grad<S: Simd, R: Lane<S>>(
     simd: S,
@@ -310,7 +310,8 @@ mod tests {
     use crate::nn::simd::Op;
     use crate::nn::tests::numbers;
 
-    /// Every function, with the vectors this processor has, on a block of rows of a `[n, k]`, d `[n, m]` and b `[k, m]`.
+    /// Every function, with the widest vectors of this processor, on a block of rows of a `[n, k]`, d `[n, m]` and b
+    /// `[k, m]`.
     struct All<'a> {
         a: &'a [f64],
         b: &'a [f64],

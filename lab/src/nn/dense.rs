@@ -16,10 +16,11 @@ use candle_optim::on_floats;
 
 /// A fully connected layer: `activation(x·wᵀ + b)`.
 ///
-/// Takes inputs `[.., rows, inputs]` to `[.., rows, outputs]`. Used where [`candle_nn::Linear`] and an activation would be, of
-/// which it is the fused form: on the CPU, a small layer is one pass forward and one backward, on one thread, and a large
-/// one Candle's matrix product and a pass. Activations other than ReLU are operations of their own on the sums. Several small ones are faster as an [`Mlp`](super::Mlp). Other devices use
-/// Candle's operations. In half precision on the CPU, where Candle has no product for bf16, sums are in f32.
+/// Takes inputs `[.., rows, inputs]` to `[.., rows, outputs]`. It is the fused form of [`candle_nn::Linear`] and an
+/// activation. On the CPU, a small layer is one pass forward and one backward, on one thread; a large layer is Candle's
+/// matrix product and one pass. Activations other than ReLU are separate operations on the sums. Several small layers
+/// are faster as an [`Mlp`](super::Mlp). Other devices use Candle's operations. In half precision on the CPU, where
+/// Candle has no product for bf16, sums are in f32.
 #[derive(Clone, Debug)]
 pub struct Dense {
     pub(super) weight: Tensor,
@@ -31,7 +32,7 @@ impl Dense {
     /// A layer of weight `[outputs, inputs]` and bias `[outputs]`, as in [`candle_nn::Linear`].
     ///
     /// # Errors
-    /// Other shapes, or a weight without elements.
+    /// Mismatched shapes, or a weight without elements.
     pub fn new(weight: Tensor, bias: Tensor, activation: Activation) -> Result<Self> {
         let (outputs, _) = weight.dims2()?;
         if bias.dims() != [outputs] || weight.elem_count() == 0 {
@@ -49,7 +50,7 @@ impl Dense {
         Self::new(weight.as_tensor().clone(), bias.as_tensor().clone(), activation)
     }
 
-    /// The layer of Candle's operations.
+    /// The layer as Candle's operations.
     fn composed(&self, x: &Tensor) -> Result<Tensor> {
         let sums = x.matmul(&self.weight.t()?)?.broadcast_add(&self.bias)?;
         match self.activation {
@@ -59,7 +60,7 @@ impl Dense {
     }
 }
 
-/// Whether Candle's product, packed and on several threads, is faster than the ones here; counted in multiply-adds.
+/// Whether Candle's product, which packs and uses several threads, is faster than the products here; in multiply-adds.
 pub(super) fn is_large(rows: usize, weights: usize) -> bool {
     rows * weights >= 1 << 22
 }
@@ -159,7 +160,7 @@ impl CustomOp3 for Layer {
     }
 }
 
-/// Elements that one thread takes at a time of a large layer.
+/// Elements of a large layer that one thread takes at a time.
 const GRAIN: usize = 1 << 15;
 
 /// `y = activation(y + b)`, row by row.
@@ -174,7 +175,7 @@ fn activate<R: Scalar>(y: &mut CpuStorage, b: &[R], activation: Fused) {
     });
 }
 
-/// The gradient that ReLU lets through, from its result y and the gradient of that.
+/// The gradient that ReLU lets through, from its result y and the gradient of y.
 #[inline(always)]
 fn relu_grad<R: Scalar>(y: R, grad: R) -> R {
     let zero = R::lit(0.);
@@ -229,7 +230,7 @@ impl<R: Scalar> Op<R> for Forward<'_, R> {
     }
 }
 
-/// Gradients of x (empty unless needed), w and b from that of y.
+/// Gradients of x (empty unless needed), w and b from the gradient of y.
 struct Backward<'a, R> {
     x: &'a [R],
     w: &'a [R],
@@ -254,7 +255,7 @@ impl<'a, R: Scalar> Op<R> for Backward<'a, R> {
         let mut x_grad = zeros(if needs_x { x.len() } else { 0 });
         let (mut w_grad, mut b_grad) = (zeros(w.len()), zeros(outputs));
         let mut masked = zeros(if activation == Fused::Relu { ROWS * outputs } else { 0 });
-        // Transposed where lanes are filled better so.
+        // Transposed if that fills lanes better.
         let across = outputs > inputs;
 
         for from in (0..grad.len() / outputs.max(1)).step_by(ROWS) {
@@ -293,7 +294,7 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    /// That two results are the same, and their gradients with respect to `vars`.
+    /// Checks that two results are equal, and so are their gradients with respect to `vars`.
     fn assert_same(a: &Tensor, b: &Tensor, vars: &[&Var]) -> Result<()> {
         let close = |a: &Tensor, b: &Tensor| -> Result<bool> {
             Ok(a.shape() == b.shape() && (a - b)?.abs()?.max_all()?.to_scalar::<f64>()? < 1e-12)

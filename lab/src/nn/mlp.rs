@@ -20,13 +20,13 @@ use super::{Dense, by_rows};
 use candle_optim::nn::cpu::{contents, contiguous, locked, shaped_as};
 use candle_optim::on_floats;
 
-/// A multi-layer perceptron: fully connected layers, each of the results of the one before.
+/// A multi-layer perceptron: fully connected layers, each applied to the results of the previous one.
 ///
-/// Takes inputs `[.., rows, inputs]` of the first layer to `[.., rows, outputs]` of the last, as a [`candle_nn::Sequential`] of
-/// the layers does. On the CPU, with small layers and no activation but ReLU, it is one operation, which takes some rows at a time through all
-/// layers while they stay in the first-level cache. The backward pass computes the results between the layers again, which
-/// costs about as much as to write and read them. Each thread retains at most 1 MiB of memory for them, for each type of
-/// numbers.
+/// Takes inputs `[.., rows, inputs]` of the first layer to `[.., rows, outputs]` of the last, as a
+/// [`candle_nn::Sequential`] of the layers does. On the CPU, with small layers and no activation but ReLU, it is one
+/// operation: it takes some rows at a time through all layers while the rows stay in the first-level cache. The
+/// backward pass recomputes the results between the layers, which costs about as much as writing and reading them. Each
+/// thread retains at most 1 MiB of memory for these results, for each number type.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     layers: Vec<Dense>,
@@ -37,7 +37,7 @@ impl Mlp {
     /// The network of these layers.
     ///
     /// # Errors
-    /// No layer, or one that takes another number of inputs than the one before gives.
+    /// No layer, or a layer whose number of inputs is not the number of outputs of the previous one.
     pub fn new(layers: Vec<Dense>) -> Result<Self> {
         if layers.is_empty() {
             return Err(Error::Msg("mlp: no layers; allowed: one or more".into()));
@@ -53,7 +53,7 @@ impl Mlp {
         Ok(Self { layers, sizes })
     }
 
-    /// The results of [`forward`](Module::forward) without what a backward pass would need: for evaluation.
+    /// The results of [`forward`](Module::forward) without the data of a backward pass: for evaluation.
     pub fn evaluate(&self, x: &Tensor) -> Result<Tensor> {
         if x.rank() != 2 {
             return by_rows(x, |x| self.evaluate(x));
@@ -71,8 +71,8 @@ impl Mlp {
         })
     }
 
-    /// The gradient of the weight and the bias of each layer, from that of the results for inputs `[rows, inputs]`, without
-    /// Candle's graph, for a network that [is one pass](Self::is_one_pass).
+    /// The gradient of the weight and the bias of each layer, from the gradient of the results for inputs
+    /// `[rows, inputs]`, without Candle's graph, for a network that [is one pass](Self::is_one_pass).
     ///
     /// # Errors
     /// An error of Candle.
@@ -95,7 +95,7 @@ impl Mlp {
         })
     }
 
-    /// Weight and bias of each layer, as they lie in order.
+    /// Weight and bias of each layer, contiguous.
     fn parameters(&self) -> Result<Vec<Cow<'_, Tensor>>> {
         let mut parameters = Vec::with_capacity(2 * self.layers.len());
         for Dense { weight, bias, .. } in &self.layers {
@@ -104,8 +104,8 @@ impl Mlp {
         Ok(parameters)
     }
 
-    /// Whether one pass takes the layers over inputs `[rows, inputs]`: their activations are fused, the first-level cache holds
-    /// their weights, and the rows are not so many that several threads are faster.
+    /// Whether the layers are one pass over inputs `[rows, inputs]`: their activations are fused, the first-level cache
+    /// holds their weights, and there are too few rows for several threads to be faster.
     ///
     /// # Errors
     /// Inputs without dimensions.
@@ -127,7 +127,7 @@ impl Module for Mlp {
         if !self.is_one_pass(x)? {
             return self.layers.iter().try_fold(x.clone(), |x, layer| layer.forward(&x));
         }
-        // Candle's operations take three tensors at most: all parameters but the last come as one.
+        // Candle's operations take at most three tensors: all parameters but the last are passed as one.
         let mut parameters = contiguous(&self.layers[0].weight)?;
         for pair in self.layers.windows(2) {
             let (bias, weight) = (contiguous(&pair[0].bias)?, contiguous(&pair[1].weight)?);
@@ -138,7 +138,7 @@ impl Module for Mlp {
     }
 }
 
-/// One vector of all elements of three tensors.
+/// One vector with all elements of three tensors.
 struct Append;
 
 impl CustomOp3 for Append {
@@ -182,7 +182,7 @@ impl CustomOp3 for Append {
     }
 }
 
-/// What is known of a layer beside its numbers.
+/// The sizes and the activation of a layer.
 #[derive(Clone, Copy, Debug)]
 struct Size {
     inputs: usize,
@@ -204,7 +204,7 @@ impl Layers {
 }
 
 impl Layers {
-    /// How many rows x has.
+    /// The number of rows of x.
     fn rows(&self, x: &Shape) -> Result<usize> {
         let Size { inputs, outputs, .. } = self.0[0];
         match x.dims2()? {
@@ -217,7 +217,7 @@ impl Layers {
         self.0[self.0.len() - 1].outputs
     }
 
-    /// Weight and bias of each layer, one after the other, of which the last is by itself.
+    /// Weight and bias of each layer, from one vector; the last bias is separate.
     fn parameters<'a, R>(&self, mut all: &'a [R], last: &'a [R]) -> Vec<&'a [R]> {
         let mut parameters = Vec::with_capacity(2 * self.0.len());
         for (i, Size { inputs, outputs, .. }) in self.0.iter().enumerate() {
@@ -279,7 +279,7 @@ impl CustomOp3 for Layers {
 struct Network<'a, R> {
     sizes: &'a [Size],
     x: &'a [R],
-    /// Weight and bias of each layer, one after the other.
+    /// Weight and bias of each layer in turn.
     parameters: &'a [&'a [R]],
     rows: usize,
 }
@@ -293,7 +293,7 @@ struct Layer<'a, R> {
 }
 
 impl<'a, R: Scalar> Network<'a, R> {
-    /// Memory for what [`layers`](Self::layers) and [`blocks`](Self::blocks) take, and for `more` pieces of `n` in all.
+    /// Memory for [`layers`](Self::layers), for [`blocks`](Self::blocks), and for `more` pieces of `n` numbers in all.
     #[inline(always)]
     fn scratch(&self, n: usize, more: usize) -> Scratch<R> {
         let features = self.sizes.iter().fold(self.inputs(), |sum, size| sum + size.outputs);
@@ -324,7 +324,7 @@ impl<'a, R: Scalar> Network<'a, R> {
         blocks
     }
 
-    /// Elements of all parameters.
+    /// The number of elements of all parameters.
     #[inline(always)]
     fn elements(&self) -> usize {
         self.parameters.iter().fold(0, |sum, parameter| sum + parameter.len())
@@ -382,7 +382,7 @@ impl<R: Scalar> Op<R> for Forward<'_, R> {
     }
 }
 
-/// Gradients of x (empty unless needed) and of the parameters from that of the result.
+/// Gradients of x (empty unless needed) and of the parameters from the gradient of the result.
 struct Backward<'a, R> {
     network: Network<'a, R>,
     grad: &'a [R],
@@ -410,7 +410,7 @@ impl<R: Scalar> Op<R> for Backward<'_, R> {
             Some((last, before)) if last.activation == Fused::Identity => before,
             _ => &layers,
         };
-        // Lane by lane.
+        // Sums lane by lane.
         let sums = R::vectors_mut(memory.take(lanes));
         sums.fill(R::splat(simd, R::lit(0.)));
 

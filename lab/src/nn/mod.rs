@@ -24,7 +24,7 @@ pub use mlp::Mlp;
 
 use candle_core::{Error, Result, Tensor};
 
-/// Calls `f` with `x` as `[rows, features]`. More dimensions before the last count as rows, and come back in the result.
+/// Calls `f` with `x` as `[rows, features]`. The leading dimensions count as rows; the result has them again.
 fn by_rows(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     match x.dims() {
         [_, _] => f(x),
@@ -38,7 +38,7 @@ fn by_rows(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tens
 
 #[cfg(test)]
 mod tests {
-    /// Numbers from -1 to 1, other ones for each seed.
+    /// Numbers from -1 to 1, different for each seed.
     pub(super) fn numbers(n: usize, seed: u64) -> Vec<f64> {
         (0..n as u64).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f64 / 504.5 - 1.).collect()
     }

@@ -1,6 +1,6 @@
-//! Matrix products of small matrices: on one thread, nothing packed but one panel, everything row-major.
+//! Matrix products of small matrices: on one thread, with one packed panel, everything row-major.
 //!
-//! A network of a few neurons spends its time in the overhead of general products; these have little.
+//! A network of a few neurons spends most of its time in the overhead of general products; these have little overhead.
 
 use itertools::izip;
 use pulp::Simd;
@@ -24,7 +24,7 @@ pub(super) fn product<S: Simd, R: Lane<S>>(
     activation: Fused,
     c: &mut [R],
 ) {
-    // One product a number takes less time than setting up a tile.
+    // One product per number takes less time than setting up a tile.
     let tile = if k == 1 { usize::MAX } else { TILE * k };
     let mut panel = Vec::with_capacity(k);
     for from in (0..m).step_by(R::LANES) {
@@ -62,8 +62,8 @@ fn product_row<S: Simd, R: Lane<S>>(simd: S, row: &[R], panel: &[R::Vector], sta
 #[inline(always)]
 fn product_tile<S: Simd, R: Lane<S>>(simd: S, rows: &[R], panel: &[R::Vector], start: R::Vector) -> [R::Vector; TILE] {
     let k = panel.len();
-    // Each row by a name of its own, all walked together: an array of them would lie on the stack, and indexing them
-    // would cost a check each time.
+    // Each row has its own name, and all are iterated together: an array of rows would lie on the stack, and indexing
+    // it would cost a bounds check each time.
     let [a, b, c, d, e, f, g, h] = std::array::from_fn(|row| &rows[row * k..][..k]);
     let mut sums = [start; TILE];
     for (a, b, c, d, e, f, g, h, &shared) in izip!(a, b, c, d, e, f, g, h, panel) {
@@ -79,8 +79,8 @@ fn product_tile<S: Simd, R: Lane<S>>(simd: S, rows: &[R], panel: &[R::Vector], s
 pub(super) fn add_transposed_product<S: Simd, R: Lane<S>>(simd: S, a: &[R], b: &[R], p: usize, q: usize, c: &mut [R]) {
     for from in (0..q).step_by(R::LANES) {
         let to = q.min(from + R::LANES);
-        // Always as many sums as hide the latency of a multiply-add: where a tile has few rows, each has several, of
-        // every so many-th row of a and b.
+        // There are always enough sums to hide the latency of a multiply-add: if a tile has few rows, each has several
+        // sums, which take turns on the rows of a and b.
         let mut row = 0;
         while row + TILE <= p {
             transposed_tile::<S, R, TILE, 1>(simd, a, b, p, q, row, from, to, c);
@@ -96,8 +96,8 @@ pub(super) fn add_transposed_product<S: Simd, R: Lane<S>>(simd: S, a: &[R], b: &
     }
 }
 
-/// `c = activation(a·bᵀ + bias)` for a `[n, k]`, b `[m, k]` and c `[n, m]`, where m is too small to fill a register: lanes
-/// run along k.
+/// `c = activation(a·bᵀ + bias)` for a `[n, k]`, b `[m, k]` and c `[n, m]`, where m is too small to fill a register:
+/// lanes run along k.
 #[inline(always)]
 pub(super) fn narrow_product<S: Simd, R: Lane<S>>(
     simd: S,
@@ -122,7 +122,7 @@ pub(super) fn narrow_product<S: Simd, R: Lane<S>>(
     }
 }
 
-/// `sums += ` the sums of the columns of a matrix, as many as there are sums.
+/// Adds the sums of the columns of a matrix to `sums`, which has an element for each column.
 #[inline(always)]
 pub(super) fn add_column_sums<S: Simd, R: Lane<S>>(simd: S, matrix: &[R], sums: &mut [R]) {
     let m = sums.len();
@@ -138,7 +138,7 @@ pub(super) fn add_column_sums<S: Simd, R: Lane<S>>(simd: S, matrix: &[R], sums: 
         return;
     }
     for (block, sums) in (0..m).step_by(R::LANES).zip(sums.chunks_mut(R::LANES)) {
-        // As many as keep the adder busy, each of every so many-th row.
+        // Several partial sums keep the adder busy; each takes every `TILE`-th row.
         let mut partial = [zero; TILE];
         let lanes = sums.len();
         let mut rest = matrix.get(block..).unwrap_or(&[]);
@@ -208,7 +208,7 @@ mod tests {
     use crate::nn::simd::{Op, Scalar};
     use crate::nn::tests::numbers;
 
-    /// Every function, with the vectors this processor has.
+    /// Every function, with the widest vectors of this processor.
     struct All<'a>(&'a [f64], &'a [f64], &'a [f64], &'a [f64], [usize; 2]);
 
     impl Op<f64> for All<'_> {

@@ -1,8 +1,8 @@
-//! Scratch memory of an operation, cut from one piece.
+//! Scratch memory of an operation, cut from one allocation.
 
 use super::simd::Scalar;
 
-/// Bytes of a cache line: a register that lies across two takes twice the time.
+/// Bytes of a cache line: a register that crosses two lines takes twice the time.
 const LINE: usize = 64;
 
 /// The most bytes that a thread retains from one operation to the next.
@@ -34,13 +34,13 @@ impl<R: Scalar> Drop for Scratch<R> {
     #[inline(always)]
     fn drop(&mut self) {
         if self.0.len() * size_of::<R>() <= RETAINED {
-            // Fails only where the thread ends, and its memory with it.
+            // Fails only when the thread ends, and its memory with it.
             let _ = R::scratch().try_with(|scratch| scratch.set(std::mem::take(&mut self.0)));
         }
     }
 }
 
-/// The memory that is not yet taken.
+/// The memory that is still free.
 pub(super) struct Pieces<'m, R>(&'m mut [R]);
 
 impl<'m, R> Pieces<'m, R> {

@@ -10,45 +10,46 @@ use pulp::{Arch, Simd, WithSimd};
 use candle_core::CpuStorage;
 use candle_optim::prelude::Real;
 
-/// A number of which a vector register of the instruction set `S` holds several.
+/// A number type whose values fill a vector register of the instruction set `S`.
 pub(super) trait Lane<S: Simd>: Scalar {
     /// The register.
     type Vector: Copy;
-    /// How many it holds.
+    /// The number of lanes.
     const LANES: usize;
     /// The same number in every lane.
     fn splat(simd: S, x: Self) -> Self::Vector;
-    /// The first lanes from a slice, zero in those it is too short for.
+    /// The first lanes from a slice; lanes beyond its end are zero.
     fn load(simd: S, from: &[Self]) -> Self::Vector;
-    /// All lanes of a slice that are whole registers.
+    /// The whole registers of a slice.
     fn vectors(of: &[Self]) -> &[Self::Vector];
-    /// The same, to write to.
+    /// The whole registers of a slice, mutable.
     fn vectors_mut(of: &mut [Self]) -> &mut [Self::Vector];
-    /// As many lanes as the slice is long.
+    /// Stores as many lanes as the slice is long.
     fn store(simd: S, to: &mut [Self], x: Self::Vector);
-    /// Lane by lane the sum.
+    /// The sum, lane by lane.
     fn sum(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// `a·b + c`, rounded once where the processor can.
     fn mul_add(simd: S, a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
-    /// Lane by lane the larger; of NaN and a number, either.
+    /// The larger number, lane by lane; of NaN and a number, either.
     fn larger(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// Lane by lane `a` where `gate` is not 0 or less.
+    /// `a` in lanes where `gate` is above 0 or NaN, else 0.
     fn gated(simd: S, gate: Self::Vector, a: Self::Vector) -> Self::Vector;
     /// The sum of all lanes.
     fn total(simd: S, a: Self::Vector) -> Self;
 }
 
-/// A type that operations are compiled for: f32 and f64.
+/// A number type that operations are compiled for: f32 and f64.
 pub(super) trait Scalar: Real + candle_core::WithDType {
     /// Runs `op` with the widest vectors the processor has.
     fn dispatch<O: Op<Self>>(op: O) -> O::Output;
     /// The storage as a mutable slice; none if it is of another type.
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
-    /// What [`Scratch`](super::scratch::Scratch) retains on each thread.
+    /// The memory that [`Scratch`](super::scratch::Scratch) retains on each thread.
     fn scratch() -> &'static LocalKey<Cell<Vec<Self>>>;
 }
 
-/// An operation on slices of `R`. `run` and all it calls must be `#[inline(always)]`: only then are they compiled for `S`.
+/// An operation on slices of `R`. `run` and its callees must be `#[inline(always)]`: only then are they compiled for
+/// `S`.
 pub(super) trait Op<R: Scalar> {
     /// What it returns.
     type Output;

@@ -1,4 +1,4 @@
-//! What stands around panels: the title above, and below which line is whose.
+//! The surroundings of panels: the title above, and the legend below.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -7,12 +7,12 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::look::{Look, PALETTE, marker};
 use super::paper::{Axis, Drawn, FONT, INK, title_font};
 
-/// Pixels of a row of the legend.
+/// Pixels of the height of a legend row.
 pub const LEGEND_ROW: u32 = 34;
-/// Pixels of the line beside a label, and between entries.
+/// Pixels of the line beside a label, and of the gap between entries.
 const SAMPLE: u32 = 44;
 const GAP: u32 = 36;
-/// Pixels beside all rows.
+/// Pixels of the margin beside all rows.
 const MARGIN: u32 = 60;
 
 /// How a line is drawn.
@@ -22,9 +22,9 @@ pub struct Line {
     pub color: RGBColor,
     /// Pixels of a dash and of a gap.
     pub dash: Option<[u32; 2]>,
-    /// Pixels across.
+    /// Pixels of its width.
     pub width: u32,
-    /// The number of its marker, which lines that are alike in gray do not share.
+    /// The number of its marker, which lines of similar gray do not share.
     pub marker: usize,
 }
 
@@ -37,10 +37,10 @@ impl Line {
         Self { color: look.color, dash: look.dash, width, marker: look.marker }
     }
 
-    /// Draws some markers on a line through points. Lines that lie on each other have them at different points.
+    /// Draws some markers on a line through points. Lines that overlap have them at different points.
     ///
     /// # Errors
-    /// That of the backend.
+    /// An error of the backend.
     pub fn draw_markers<B: DrawingBackend>(
         self,
         chart: &mut ChartContext<B, Cartesian2d<Axis, Axis>>,
@@ -58,7 +58,7 @@ impl Line {
     /// Draws a line through points.
     ///
     /// # Errors
-    /// That of the backend.
+    /// An error of the backend.
     pub fn draw<B: DrawingBackend>(
         self,
         chart: &mut ChartContext<B, Cartesian2d<Axis, Axis>>,
@@ -71,7 +71,7 @@ impl Line {
         } else if zoom == 1 {
             chart.draw_series(LineSeries::new(points, style))?;
         } else {
-            // The bitmap's joints shoot out at sharp turns, where SVG's are blunt: round ones instead.
+            // The bitmap's joints protrude at sharp turns, where SVG's are blunt: draw round ones instead.
             chart.draw_series(points.windows(2).map(|segment| PathElement::new(segment.to_vec(), style)))?;
             let joint = |&point: &(f64, f64)| Circle::new(point, self.width * zoom / 2, self.color.filled());
             chart.draw_series(points.iter().map(joint))?;
@@ -84,7 +84,7 @@ impl Line {
     }
 }
 
-/// A label with its line; what is no line has none.
+/// A label with its line, if it has one.
 pub struct Entry {
     /// The label.
     pub label: String,
@@ -99,11 +99,11 @@ impl Entry {
     }
 }
 
-/// Entries in rows, as many in a row as fit.
+/// Entries in rows, with as many in a row as fit.
 pub struct Legend(Vec<Vec<Entry>>);
 
 impl Legend {
-    /// The legend of a picture that is so many pixels wide.
+    /// The legend of a picture that is `width` pixels wide.
     pub fn new(entries: impl IntoIterator<Item = Entry>, width: u32) -> Self {
         let mut rows: Vec<Vec<Entry>> = vec![];
         let mut used = u32::MAX / 2;
@@ -121,7 +121,7 @@ impl Legend {
         Self(rows)
     }
 
-    /// How many rows it has.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.0.len()
     }
@@ -140,7 +140,7 @@ pub fn longest(width: u32) -> u32 {
 /// Draws the title and the legend. Returns what is between them.
 ///
 /// # Errors
-/// That of the backend.
+/// An error of the backend.
 pub fn framed<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     title: &str,

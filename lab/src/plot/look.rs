@@ -24,15 +24,15 @@ const ON_DARK: [RGBColor; 8] = [
     RGBColor(0xa9, 0x8b, 0xe0),
     RGBColor(0xc0, 0x8a, 0x5a),
 ];
-/// Candle's own.
+/// The colors of Candle's own optimizers.
 const BUILT_IN: [RGBColor; 2] = [RGBColor(0x00, 0x00, 0x00), RGBColor(0x8c, 0x8c, 0x8c)];
 const BUILT_IN_ON_DARK: [RGBColor; 2] = [RGBColor(0xf2, 0xf2, 0xf2), RGBColor(0x9a, 0x9a, 0x9a)];
-/// Pixels of a dash, and between two. A line has one of these when all colors are taken, and none before.
+/// Pixels of a dash and of a gap. Lines are solid until all colors are taken; later lines have one of these.
 pub const DASHES: [[u32; 2]; 3] = [[30, 7], [4, 6], [12, 14]];
-/// Candle's own are dashed, so that they show on top of ours where the curves are the same.
+/// Candle's own optimizers are dashed, so that ours show through where the curves are equal.
 const BUILT_IN_DASH: [u32; 2] = [10, 7];
 
-/// Markers, in pixels around a point. Colors that are alike in gray have others.
+/// Markers, in pixels around a point. Colors of similar gray have different markers.
 const MARKERS: [&[(i32, i32)]; PALETTE.len()] = [
     &[(4, 2), (2, 4), (-2, 4), (-4, 2), (-4, -2), (-2, -4), (2, -4), (4, -2)],
     &[(4, 4), (-4, 4), (-4, -4), (4, -4)],
@@ -57,7 +57,7 @@ pub struct Look {
     pub marker: usize,
 }
 
-/// The looks of optimizers, of which some are Candle's own.
+/// The looks of optimizers, some of which are Candle's own.
 pub fn looks(are_built_in: impl IntoIterator<Item = bool>) -> Vec<Look> {
     let (mut ours, mut candles) = (0, 0);
     let look = |built_in: bool| {
@@ -81,7 +81,7 @@ pub fn dash(number: usize) -> Option<[u32; 2]> {
     (round > 0).then(|| DASHES[round - 1])
 }
 
-/// The marker of an optimizer by its number, around a point. It is another when all colors with all dashes are taken.
+/// The marker of an optimizer by its number, around a point. It changes when all colors with all dashes are taken.
 pub fn marker(look: usize, (x, y): (i32, i32), zoom: u32) -> Vec<(i32, i32)> {
     let others = look / (PALETTE.len() * (DASHES.len() + 1));
     let shape = MARKERS[(look + others) % MARKERS.len()].iter();

@@ -10,19 +10,19 @@ use super::scale::ends;
 use super::thin;
 use crate::train::{self, Run};
 
-/// Pixels of a picture whose legend has at most [`ROWS`] rows; one with more is higher.
+/// The size of a picture whose legend has at most [`ROWS`] rows; one with more rows is taller.
 const SIZE: (u32, u32) = (1600, 760);
 const ROWS: usize = 2;
 /// A curve with more points than two for each pixel of a panel is thinned.
 const POINTS: usize = 1600;
-/// The most curves that have a look of their own. The legend names no more.
+/// The most curves that have distinct looks. The legend names no more.
 const MOST_NAMED: usize = PALETTE.len() * (DASHES.len() + 1);
 
 /// The curves of several runs.
 pub struct Figure {
     title: String,
     curves: Vec<Curve>,
-    /// How many curves the legend does not name.
+    /// The number of curves that the legend does not name.
     unnamed: usize,
     scale: Scale,
     epochs: usize,
@@ -39,16 +39,16 @@ struct Curve {
 /// The axis of the losses, the same in both panels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Scale {
-    /// What the axis counts: losses far from 1 are drawn as multiples of a power of ten.
+    /// The unit of the axis: losses far from 1 are drawn as multiples of a power of ten.
     unit: f64,
     from: f64,
     to: f64,
-    /// Whether some loss lies above it.
+    /// Whether some loss lies above the axis.
     cut: bool,
 }
 
 impl Scale {
-    /// An axis for `curves`. A run that explodes leaves it at the top, lest it press the others flat.
+    /// An axis for `curves`. A run that explodes leaves the axis at the top, so that it does not flatten the others.
     fn new(curves: &[Curve]) -> Self {
         const MOST_OF_FIRST: f64 = 3.;
         /// Losses that differ by less than this share are drawn as equal.
@@ -59,7 +59,7 @@ impl Scale {
             return Self { unit: 1., from: 0., to: 1., cut: false };
         }
         let first = curves.iter().filter_map(|curve| curve.panels[0].first()).map(|(_, loss)| *loss).fold(0., f64::max);
-        // What is drawn is at most the first loss, so that is what must not be far from the unit.
+        // No more than `MOST_OF_FIRST` times the first loss is drawn: the unit suits the losses that are drawn.
         let drawn = if first > 0. { largest.min(MOST_OF_FIRST * first) } else { largest };
         let unit = if (1e-2..1e5).contains(&drawn) { 1. } else { power_of_ten(drawn) };
         let first = first / unit;
@@ -76,7 +76,7 @@ impl Scale {
         format!("{at:.0$}", decimals as usize)
     }
 
-    /// What stands beside the axis.
+    /// The name of the axis.
     fn name(self) -> String {
         let unit = if self.unit == 1. { String::new() } else { format!(" in {:e}", self.unit) };
         let cut = if self.cut { " (higher ones are not shown)" } else { "" };
@@ -127,7 +127,7 @@ impl Figure {
             })
             .collect();
         let scale = Scale::new(&curves);
-        // What lies beneath another curve is wider, to show on both sides.
+        // A curve that another curve covers is wider, so that it shows on both sides.
         let ours: Vec<usize> = (0..runs.len()).filter(|&i| !runs[i].built_in).collect();
         for (n, &i) in ours.iter().enumerate() {
             if ours[n + 1..].iter().any(|&later| are_alike(&runs[i], &runs[later], scale)) {
@@ -148,7 +148,7 @@ impl Figure {
     ) -> Drawn<B> {
         let font = |size: u32| (FONT, size * zoom).into_font().color(&INK);
         let Self { scale, epochs, .. } = *self;
-        // A single epoch stands in the middle.
+        // A single epoch is centered.
         let (first, last) = if epochs <= 1 { (0.5, 1.5) } else { (1., epochs as f64) };
         let x = Axis::new(first, last, 1.);
         let y = Axis::new(scale.from, scale.to, 0.);
@@ -169,7 +169,7 @@ impl Figure {
             for part in scale.visible(&points) {
                 let Line { color, width, .. } = curve.line;
                 if part.iter().all(|point| *point == part[0]) {
-                    // Candle's is a ring around ours, and what lies beneath another is wider.
+                    // Candle's point is a ring around ours, and a point that another covers is larger.
                     let style = if curve.built_in { color.stroke_width(width * zoom) } else { color.filled() };
                     let radius = if curve.built_in { 11 } else { width + 2 };
                     chart.draw_series(part.first().map(|&point| Circle::new(point, radius * zoom, style)))?;
@@ -206,7 +206,7 @@ impl Picture for Figure {
     }
 }
 
-/// Whether the curve of `b` would hide that of `a`.
+/// Whether the curve of `b` would cover that of `a`.
 fn are_alike(a: &Run, b: &Run, scale: Scale) -> bool {
     let most = 0.01 * (scale.to - scale.from) * scale.unit;
     let near = |a: f64, b: f64| !a.is_finite() || (a - b).abs() <= most;
@@ -214,7 +214,7 @@ fn are_alike(a: &Run, b: &Run, scale: Scale) -> bool {
     a.epochs.len() == b.epochs.len() && !a.epochs.iter().zip(&b.epochs).any(differ)
 }
 
-/// Epochs with their losses, up to the first that is not finite. Of many epochs, some.
+/// Epochs with their losses, up to the first loss that is not finite, thinned if there are many.
 fn thinned(epochs: &[train::Epoch], loss: impl Fn(&train::Epoch) -> f64) -> Vec<(f64, f64)> {
     let finite = epochs.iter().take_while(|epoch| loss(epoch).is_finite()).count();
     let points = thin::thinned(finite, POINTS, |i| loss(&epochs[i]));
@@ -241,7 +241,7 @@ mod tests {
         Figure::new("", &runs).scale
     }
 
-    /// Width and height in pixels, and how many pixels have each color that is not gray.
+    /// Width and height in pixels, and the number of pixels of each color that is not gray.
     fn pixels(figure: &Figure) -> ([u32; 2], std::collections::BTreeMap<[u8; 3], usize>) {
         let file = figure.png().unwrap();
         let mut reader = png::Decoder::new(std::io::Cursor::new(file)).read_info().unwrap();
@@ -298,7 +298,7 @@ mod tests {
             let figure = Figure::new("", &[run("", losses)]);
             let svg = figure.svg().unwrap();
             assert_eq!(svg.matches("<circle").count(), 2, "{losses:?}");
-            // The legend's line alone has fewer.
+            // The line in the legend has fewer pixels.
             let (_, colors) = pixels(&figure);
             assert!(colors[&[r, g, b]] > 44 * 3 + 100, "{losses:?}: {colors:?}");
         }

@@ -5,7 +5,7 @@
 //! | `paper` | what all pictures share |
 //! | `look` | how an optimizer looks |
 //! | `scale` | how numbers lie on an axis |
-//! | `legend` | what stands around panels |
+//! | `legend` | the title and the legend |
 //! | `thin` | fewer points of a long line |
 //! | `losses` | the chapter's figure |
 //! | `panels` | any other figure of the report |

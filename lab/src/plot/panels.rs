@@ -1,4 +1,4 @@
-//! A figure of the report on paper: its panels side by side, of maps the last frame.
+//! A figure of the report on paper: its panels side by side, and the last frame of maps.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,20 +12,20 @@ use super::paper::{Axis, Drawn, FONT, GRAY, INK, Picture, fitted, mesh, register
 use super::scale::Scale;
 use crate::report::figure::{self, Figure, Map, Optimizer, Panel, Series, Shape};
 
-/// Pixels across a picture, and across that of one map.
+/// Pixels of the width of a picture, and of a picture of one panel.
 const WIDTH: u32 = 1600;
 const WIDTH_OF_ONE: u32 = 900;
-/// Pixels of a panel down: of lines, of a map, and of a map alone.
+/// Pixels of the height of a panel: with lines, with a map, and with a map alone.
 const LINES: u32 = 420;
 const MAP: u32 = 370;
 const ONE: u32 = 700;
-/// Pixels above the panels and below.
+/// Pixels above and below the panels, together.
 const AROUND: u32 = 90;
 /// The most panels of maps; a picture of many more could not be printed.
 const MOST: usize = 16;
-/// Bands of levels, which read as contours.
+/// Bands of levels, which look like contours.
 const BANDS: f64 = 16.;
-/// Cells between two, so that bands have smooth edges.
+/// Each cell is divided into this many along each axis, so that bands have smooth edges.
 const FINER: usize = 3;
 
 /// A figure to draw.
@@ -58,7 +58,7 @@ impl<'a> Panels<'a> {
         if self.panels.len() == 1 { WIDTH_OF_ONE } else { WIDTH }
     }
 
-    /// Columns, and pixels of a panel down.
+    /// The number of columns, and pixels of the height of a panel.
     fn layout(&self) -> (usize, u32) {
         match (self.panels.len(), self.is_map()) {
             (1, true) => (1, ONE),
@@ -174,7 +174,7 @@ impl Drawing<'_> {
         }
         let place = |[a, b]: [f64; 2]| (x.at(a), y.at(b));
         let is_drawn = |[a, b]: [f64; 2]| a.is_finite() && b.is_finite() && (!x.log || a > 0.) && (!y.log || b > 0.);
-        // A scale puts what is beyond its ends onto them: a line would run along the frame.
+        // A scale clamps points beyond its ends: a line would run along the frame.
         let fits = |axis: &figure::Axis, x: f64| {
             x <= axis.most.unwrap_or(f64::INFINITY) && axis.range.is_none_or(|[from, to]| (from..=to).contains(&x))
         };
@@ -229,7 +229,7 @@ impl Drawing<'_> {
     ) -> Drawn<B> {
         let style = color.stroke_width(4 * self.zoom);
         let both = |a: [f64; 2], b: [f64; 2]| (is_drawn(a) && is_drawn(b)).then(|| [place(a), place(b)]);
-        // An end that is infinite is that of the axis, where the scale puts it.
+        // An infinite end is the end of the axis, where the scale clamps it.
         let ends = |ends: [f64; 2]| ends.map(|end| if end.is_infinite() { f64::MAX.copysign(end) } else { end });
         let band = series.points.iter().zip(&series.band);
         let band: Vec<_> = band.filter_map(|(&[x, _], &[low, high])| both([x, low], [x, high])).collect();
@@ -290,7 +290,7 @@ impl Drawing<'_> {
     }
 }
 
-/// The lowest level of points, and that of cells.
+/// The color of the lowest level: of points, and of cells.
 const DARK: RGBColor = RGBColor(0x1d, 0x3c, 0x58);
 const LOW: RGBColor = RGBColor(0x86, 0xa3, 0xbd);
 
@@ -311,7 +311,7 @@ fn mix(a: RGBColor, b: RGBColor, share: f64) -> RGBColor {
     RGBColor(of(a.0, b.0), of(a.1, b.1), of(a.2, b.2))
 }
 
-/// Levels between four cells.
+/// Levels interpolated between four cells.
 fn finer(cells: &[u8], n: usize) -> (Vec<u8>, usize) {
     let m = n * FINER;
     let place = |at: usize| ((at as f64 + 0.5) / FINER as f64 - 0.5).clamp(0., n as f64 - 1.);

@@ -9,30 +9,30 @@ use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
-/// The PNG is drawn this much larger and averaged down, which smooths every edge.
+/// The PNG is drawn this many times larger and averaged down, which smooths every edge.
 const OVERSAMPLING: u32 = 2;
-/// Ticks of an axis.
+/// The number of ticks of an axis, approximately.
 const TICKS: f64 = 8.;
 
 /// The name of the font.
 pub const FONT: &str = "sans-serif";
 /// Text and axes.
 pub const INK: RGBColor = RGBColor(0x26, 0x26, 0x26);
-/// What is beside the matter.
+/// The color of secondary text and lines.
 pub const GRAY: RGBColor = RGBColor(0x80, 0x80, 0x80);
 /// Lines of a grid.
 pub const GRID: RGBColor = RGBColor(0xe4, 0xe4, 0xe4);
-/// What drawing ends with.
+/// The result of drawing.
 pub type Drawn<B> = Result<(), DrawingAreaErrorKind<<B as DrawingBackend>::ErrorType>>;
 
 /// A picture.
 pub trait Picture {
-    /// Pixels across and down.
+    /// Width and height in pixels.
     fn size(&self) -> (u32, u32);
     /// Draws everything, `zoom` times as large.
     ///
     /// # Errors
-    /// That of the backend.
+    /// An error of the backend.
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, Shift>, zoom: u32) -> Drawn<B>;
 
     /// As a PNG file.
@@ -42,7 +42,7 @@ pub trait Picture {
     fn png(&self) -> Result<Vec<u8>> {
         let size = self.size();
         let (width, height) = (size.0 * OVERSAMPLING, size.1 * OVERSAMPLING);
-        // Each is some 17 MB, and the system's cleaning of new memory would take as long as drawing.
+        // A buffer takes some 17 MB, and clearing new memory by the system would take as long as drawing.
         static SPARE: Mutex<Vec<Vec<u8>>> = Mutex::new(vec![]);
         let spare = || SPARE.lock().unwrap_or_else(PoisonError::into_inner);
         let mut pixels = spare().pop().unwrap_or_default();
@@ -53,7 +53,7 @@ pub trait Picture {
         let mut encoder = png::Encoder::new(&mut file, size.0, size.1);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
-        // A picture in half the time, and almost twice the bytes.
+        // Fast compression halves the time and almost doubles the size.
         encoder.set_compression(png::Compression::Fast);
         encoder.write_header()?.write_image_data(&average(&pixels, width as usize, OVERSAMPLING as usize))?;
         spare().push(pixels);
@@ -78,13 +78,13 @@ fn whole<B: DrawingBackend>(picture: &(impl Picture + ?Sized), area: &DrawingAre
     drawn.map_err(|error| anyhow!("cannot draw the figure: {error}"))
 }
 
-/// The power of ten at or below x, which is positive and normal.
+/// The largest power of ten up to x, which is positive and normal.
 pub fn power_of_ten(x: f64) -> f64 {
     // `powi` rounds more than once.
     format!("1e{}", x.log10().floor()).parse().unwrap_or(1.)
 }
 
-/// Round numbers from `from` to `to`, at most [`TICKS`] or so and at least `least` apart.
+/// Round numbers from `from` to `to`, about [`TICKS`] at most and at least `least` apart.
 pub fn ticks(from: f64, to: f64, least: f64) -> Vec<f64> {
     let rough = ((to - from) / TICKS).max(least);
     let power = 10f64.powi(rough.log10().floor() as i32);
@@ -94,19 +94,19 @@ pub fn ticks(from: f64, to: f64, least: f64) -> Vec<f64> {
     (first..=last).map(|i| i as f64 * step).collect()
 }
 
-/// An axis with ticks of ours: plotters' own are no whole numbers, and do not end where numbers are far from 1.
+/// An axis with our own ticks: those of plotters are not whole numbers, and never end for numbers far from 1.
 pub struct Axis {
     range: RangedCoordf64,
     ticks: Vec<f64>,
 }
 
 impl Axis {
-    /// An axis between two numbers, whose ticks are `least` apart or more.
+    /// An axis between two numbers, with ticks at least `least` apart.
     pub fn new(from: f64, to: f64, least: f64) -> Self {
         Self::with_ticks(from, to, ticks(from, to, least))
     }
 
-    /// An axis between two numbers with these ticks.
+    /// An axis between two numbers, with these ticks.
     pub fn with_ticks(from: f64, to: f64, ticks: Vec<f64>) -> Self {
         Self { range: (from..to).into(), ticks }
     }
@@ -129,7 +129,7 @@ impl Ranged for Axis {
     }
 }
 
-/// The grid and the axes of a panel, whose names and labels the caller adds.
+/// The grid and the axes of a panel; the caller adds names and labels.
 pub fn mesh<'a, 'b, B: DrawingBackend>(
     chart: &'b mut ChartContext<'a, B, Cartesian2d<Axis, Axis>>,
     zoom: u32,
@@ -149,7 +149,7 @@ pub fn title_font(zoom: u32) -> FontDesc<'static> {
     (FONT, 26 * zoom).into_font()
 }
 
-/// A text that is at most `width` pixels wide, cut if need be, and without what a picture cannot show.
+/// A text that is at most `width` pixels wide, cut if necessary, and without characters that a picture cannot show.
 pub fn fitted(text: &str, font: &FontDesc, width: u32) -> String {
     let allowed = |c: char| if c.is_control() || ['\u{fffe}', '\u{ffff}'].contains(&c) { '\u{fffd}' } else { c };
     // No letter is narrower than a pixel.
@@ -168,10 +168,10 @@ pub fn fitted(text: &str, font: &FontDesc, width: u32) -> String {
     String::new()
 }
 
-/// Means of squares of `factor` by `factor` RGB pixels, which are 16 by 16 at most.
+/// Means of squares of `factor` by `factor` RGB pixels; `factor` is 16 at most.
 fn average(pixels: &[u8], width: usize, factor: usize) -> Vec<u8> {
     let mut small = Vec::with_capacity(pixels.len() / (factor * factor));
-    // Down, then across: the compiler adds whole rows at once.
+    // Vertically, then horizontally: the compiler adds whole rows at once.
     let mut sums = vec![0u16; width * 3];
     for rows in pixels.chunks_exact(width * 3 * factor) {
         sums.fill(0);
@@ -188,11 +188,11 @@ fn average(pixels: &[u8], width: usize, factor: usize) -> Vec<u8> {
     small
 }
 
-/// Makes the bundled font known, so that a picture is the same everywhere. A font that is made before has no letters.
+/// Registers the bundled font, so that a picture is the same everywhere. Fonts made before this have no letters.
 pub fn register_font() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // Fails only for a file that is not a font, which the tests would show.
+        // Fails only if the file is not a font, which the tests would show.
         let _ = plotters::style::register_font(FONT, FontStyle::Normal, include_bytes!("font/Roboto-Regular.ttf"));
     });
 }

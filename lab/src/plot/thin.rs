@@ -1,7 +1,7 @@
-//! Fewer points of a long line.
+//! Thins the points of a long line.
 
-/// At most `most` or so of the indices of `n` values: the first and the last, and of each part of the others those with the
-/// least and the greatest value.
+/// At most about `most` of the indices of `n` values: the first, the last, and the smallest and the largest value of
+/// each part.
 pub fn thinned(n: usize, most: usize, value: impl Fn(usize) -> f64) -> Vec<usize> {
     if n <= most {
         return (0..n).collect();
@@ -20,11 +20,11 @@ pub fn thinned(n: usize, most: usize, value: impl Fn(usize) -> f64) -> Vec<usize
     left
 }
 
-/// Takes items one after the other and retains some with their numbers from 0: the first and the last, and of each part of the
-/// others those with the least and the greatest of two values.
+/// Takes items one after the other and retains some with their indices from 0: the first, the last, and from each part
+/// of the others those with the smallest and the largest of two values.
 pub struct Thinner<T> {
     values: fn(&T) -> [f64; 2],
-    /// Items of a part.
+    /// Items per part.
     size: usize,
     count: usize,
     part: Vec<T>,
@@ -32,14 +32,14 @@ pub struct Thinner<T> {
 }
 
 impl<T> Thinner<T> {
-    /// Takes `total` items or so, in as many parts.
+    /// Takes about `total` items, in `parts` parts.
     pub fn new(total: usize, parts: usize, values: fn(&T) -> [f64; 2]) -> Self {
         Self { values, size: total.div_ceil(parts.max(1)).max(1), count: 0, part: vec![], retained: vec![] }
     }
 
-    /// The next item.
+    /// Takes the next item.
     pub fn push(&mut self, item: T) {
-        // Not before there is another item: the last is retained in any case.
+        // A part ends only when another item follows: the last item is always retained.
         if self.part.len() == self.size {
             self.end_part();
         }
@@ -47,12 +47,12 @@ impl<T> Thinner<T> {
         self.count += 1;
     }
 
-    /// How many there were.
+    /// The number of items taken.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// What is retained.
+    /// The retained items.
     pub fn finish(mut self) -> Vec<(usize, T)> {
         if let Some(last) = self.part.pop() {
             self.count -= 1;

@@ -7,12 +7,11 @@ use rand_mt::Mt;
 
 /// NumPy's legacy `RandomState`: equal seeds and calls give equal bits.
 ///
-/// The one exception is [`normal`](Self::normal), whose last bit follows the system's `log`, as
-/// NumPy's does.
+/// The one exception is [`normal`](Self::normal): its last bit depends on the system's `log`, as in NumPy.
 #[derive(Clone, Debug)]
 pub struct RandomState {
     bits: Mt,
-    /// The second value of the last polar pair, not yet given out.
+    /// The second value of the last polar pair, not yet returned.
     gauss: Option<f64>,
 }
 

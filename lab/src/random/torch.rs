@@ -27,7 +27,7 @@ impl Generator {
     /// `torch.randperm(n)`: a random order of 0, 1, ..., `n` - 1
     /// (`aten/src/ATen/native/TensorFactories.cpp`, `randperm_cpu`).
     ///
-    /// From `n` = (2³² - 1) / 20 on, torch takes another method, which is not followed here.
+    /// From `n` = (2³² - 1) / 20 on, torch uses another method, which is not implemented here.
     pub fn randperm(&mut self, n: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..n).collect();
         for i in 0..n.saturating_sub(1) {
@@ -39,9 +39,8 @@ impl Generator {
     /// Weight and bias of a new `nn.Linear(inputs, outputs)`: `outputs` × `inputs` values, row by
     /// row, and `outputs` values (`torch/nn/modules/linear.py`, `reset_parameters`).
     pub fn linear(&mut self, inputs: usize, outputs: usize) -> (Vec<f32>, Vec<f32>) {
-        // kaiming_uniform_(a=√5) means the same bound for the weight as for the bias; its detour
-        // rounds to the same float32 for every number of inputs up to 10⁸. Without inputs, torch
-        // draws a bias of zeros.
+        // kaiming_uniform_(a=√5) gives the weight the same bound as the bias; its different formula rounds to the same
+        // float32 for every number of inputs up to 10⁸. Without inputs, torch draws a bias of zeros.
         let bound = if inputs == 0 { 0.0 } else { (inputs as f64).sqrt().recip() as f32 };
         let mut draw = |len| (0..len).map(|_| self.uniform_f32(-bound, bound)).collect();
         (draw(inputs * outputs), draw(outputs))

@@ -9,12 +9,12 @@ use crate::data::TaskType;
 use crate::plot::thin::{Thinner, thinned};
 use crate::train::Epoch;
 
-/// What is known of an epoch, in the order of the columns of `losses.csv`.
+/// The values of an epoch, in the order of the columns of `losses.csv`.
 pub const COLUMNS: [&str; 4] = ["train_loss", "test_loss", "train_accuracy", "test_accuracy"];
 /// A line with more points is thinned.
 pub const POINTS: usize = 400;
 
-/// Parts of a training of which no more than four epochs each are retained.
+/// The parts of a training; each part retains at most four epochs.
 const PARTS: usize = 2000;
 /// Losses above this many times the first are not shown.
 const MOST_OF_FIRST: f64 = 3.;
@@ -24,15 +24,15 @@ const MOST_OF_FIRST: f64 = 3.;
 pub struct Curve {
     /// The optimizer's spec or label.
     pub optimizer: String,
-    /// Epochs by number from 0: all, or of many some.
+    /// Epochs with their indices from 0: all, or some of many.
     pub epochs: Vec<(usize, Epoch)>,
-    /// How many there are in all.
+    /// The number of epochs before thinning.
     pub count: usize,
-    /// The first, from 1, with a loss that is NaN or infinite.
+    /// The first epoch, from 1, with a loss that is NaN or infinite.
     pub diverged_at: Option<usize>,
 }
 
-/// A curve that is read.
+/// A curve that is being read.
 struct Reading {
     optimizer: String,
     epochs: Thinner<Epoch>,
@@ -46,11 +46,11 @@ impl Reading {
     }
 }
 
-/// The trainings of a `losses.csv`, which follow each other, of `epochs` each. Of more than [`PARTS`], some are left out,
-/// unless `all` are asked for.
+/// The consecutive trainings of a `losses.csv`, of `epochs` epochs each. Trainings of more than [`PARTS`] epochs are
+/// thinned, unless `all` epochs are asked for.
 ///
 /// # Errors
-/// Other columns, epochs that do not follow each other, or a cell that is no number; the message names the line.
+/// Other columns, epochs that are not consecutive, or a cell that is not a number; the message names the line.
 pub fn read(file: impl Read, epochs: usize, all: bool) -> Result<Vec<Curve>> {
     let mut reader = csv::Reader::from_reader(file);
     let header = reader.headers()?.clone();
@@ -100,14 +100,14 @@ pub fn read(file: impl Read, epochs: usize, all: bool) -> Result<Vec<Curve>> {
     Ok(curves.into_iter().map(Reading::finish).collect())
 }
 
-/// One of [`COLUMNS`] of an epoch; NaN where there is none.
+/// The value of an epoch in one of [`COLUMNS`]; NaN if it has none.
 pub fn value(epoch: &Epoch, column: usize) -> f64 {
     let Epoch { train_loss, test_loss, train_accuracy, test_accuracy } = *epoch;
     let or_nan = |share: Option<f64>| share.unwrap_or(f64::NAN);
     [train_loss, test_loss, or_nan(train_accuracy), or_nan(test_accuracy)][column]
 }
 
-/// The figure of the four columns, each by `series`.
+/// The figure of the four columns; `series` gives the lines of each column.
 pub fn figure(task: TaskType, optimizers: &[Optimizer], note: String, series: impl Fn(usize) -> Vec<Series>) -> Figure {
     let accuracy = match task {
         TaskType::Classification => "Accuracy",
@@ -118,7 +118,7 @@ pub fn figure(task: TaskType, optimizers: &[Optimizer], note: String, series: im
     let panel = |(column, title): (usize, String)| {
         let series = series(column);
         let numbers = series.iter().flat_map(|series| &series.points).map(|[_, y]| *y);
-        // A run that explodes would press the others flat.
+        // A run that explodes would flatten the others.
         let first = series.iter().filter_map(|series| series.points.first()).map(|[_, y]| *y).fold(0., f64::max);
         let y = match column {
             0 | 1 => Axis::linear("Loss").up_to(MOST_OF_FIRST * first, numbers),
@@ -127,7 +127,7 @@ pub fn figure(task: TaskType, optimizers: &[Optimizer], note: String, series: im
         Panel { title, x: Axis::linear("Epoch"), y, series, ..Panel::default() }.described(optimizers)
     };
     let panels: Vec<Panel> = titles.into_iter().enumerate().map(panel).collect();
-    // No accuracy, of a function, is no panel.
+    // A function has no accuracy, and so no panel of it.
     let panels =
         panels.into_iter().filter(|panel| panel.series.iter().any(|series| has_numbers(&series.points))).collect();
     Figure {
@@ -163,7 +163,7 @@ pub fn series(optimizer: usize, curve: &Curve, column: usize, points: usize) -> 
     Series { optimizer, points, marks, ..Series::default() }
 }
 
-/// The same of another run, beside ours.
+/// The same column of another run, drawn beside ours.
 pub fn overlaid(series: Series) -> Series {
     Series { name: "overlay".into(), shape: Shape::Thin, marks: vec![], ..series }
 }

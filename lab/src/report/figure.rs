@@ -7,30 +7,30 @@ use crate::plot::{Look, ends};
 
 /// A part of the page: the results of one command, or one problem of a comparison.
 pub struct Section {
-    /// A word for links.
+    /// The ID for links.
     pub id: String,
     /// Its heading.
     pub title: String,
     /// The answer in words, paragraph by paragraph.
     pub answer: Vec<String>,
-    /// What the commands below do, and the commands.
+    /// Commands, each with a description.
     pub commands: Vec<(String, String)>,
     /// The optimizers of its figures.
     pub optimizers: Vec<Optimizer>,
-    /// The result in numbers.
+    /// The table of results.
     pub results: Table,
     /// More tables, with their names.
     pub tables: Vec<(String, Table)>,
     /// Its figures.
     pub figures: Vec<Figure>,
-    /// The configuration: keys and values.
+    /// The configuration as keys and values.
     pub facts: Vec<(String, String)>,
 }
 
 /// An optimizer of a section.
 #[derive(Clone, Debug, Serialize)]
 pub struct Optimizer {
-    /// Its name, short enough for a legend, and no other has it.
+    /// Its name, short enough for a legend and unique.
     pub name: String,
     /// How it looks.
     #[serde(flatten, serialize_with = "super::look::serialize")]
@@ -40,28 +40,28 @@ pub struct Optimizer {
 /// Panels that belong together.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Figure {
-    /// A word for links and files.
+    /// The ID for links and files.
     pub id: String,
     /// Its heading.
     pub title: String,
-    /// What a reader must know to read it.
+    /// What a reader must know to understand it.
     #[serde(skip)]
     pub note: String,
     /// The panels.
     pub panels: Vec<Panel>,
-    /// The epochs of a slider, one for each frame of its maps.
+    /// The epochs of a slider, one for each frame of the maps.
     pub frames: Vec<usize>,
-    /// Points that all of its maps show.
+    /// Points that all maps show.
     pub points: Vec<Point>,
-    /// Tables of what its maps show, with their names.
+    /// Tables of the contents of the maps, with their names.
     #[serde(skip)]
     pub tables: Vec<(String, Table)>,
-    /// The static picture of it, without its extension; none if there is none.
+    /// The name of its static picture, without extension; none if there is no picture.
     #[serde(skip)]
     pub picture: Option<String>,
 }
 
-/// A pair of axes with what lies between them.
+/// A pair of axes and the contents between them.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Panel {
     /// What it shows.
@@ -69,15 +69,15 @@ pub struct Panel {
     /// The same in words, with the most important numbers.
     #[serde(skip)]
     pub alt: String,
-    /// To the right.
+    /// The horizontal axis.
     pub x: Axis,
-    /// Up.
+    /// The vertical axis.
     pub y: Axis,
     /// Lines and points.
     pub series: Vec<Series>,
     /// Levels or classes over the plane; none if it is blank.
     pub map: Option<Map>,
-    /// A level to compare with, and what it is.
+    /// A reference level, and its name.
     pub level: Option<(f64, String)>,
 }
 
@@ -86,18 +86,18 @@ pub struct Panel {
 pub struct Axis {
     /// What it measures, with its unit.
     pub name: String,
-    /// Whether it shows equal ratios as equal lengths.
+    /// Whether it is logarithmic.
     pub log: bool,
-    /// Its ends; without them, those of what is drawn.
+    /// Its ends; without them, the ends of the drawn numbers.
     pub range: Option<[f64; 2]>,
-    /// The greatest number that is shown; none if all are.
+    /// The largest number that is shown; none if all are.
     pub most: Option<f64>,
-    /// Names in the place of the numbers from 0.
+    /// Names that replace the numbers from 0.
     pub names: Vec<String>,
 }
 
 impl Axis {
-    /// The axis up to a `limit`, where some of the numbers are beyond it, and says so.
+    /// Ends the axis at a `limit` if some of the numbers are beyond it; the name then says so.
     pub fn up_to(mut self, limit: f64, numbers: impl Iterator<Item = f64>) -> Self {
         if limit > 0. && numbers.filter(|x| x.is_finite()).any(|x| x > limit) {
             self.most = Some(limit);
@@ -106,12 +106,12 @@ impl Axis {
         self
     }
 
-    /// An axis of equal differences.
+    /// A linear axis.
     pub fn linear(name: &str) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// An axis of equal ratios.
+    /// A logarithmic axis.
     pub fn log(name: &str) -> Self {
         Self { name: name.into(), log: true, ..Self::default() }
     }
@@ -126,45 +126,45 @@ pub enum Shape {
     Line,
     /// A line with a marker at each point.
     Marked,
-    /// A thin dashed line, beside one of the same optimizer.
+    /// A thin dashed line, beside the line of the same optimizer.
     Thin,
     /// A marker at each point.
     Points,
 }
 
-/// What is known of an optimizer in a panel.
+/// The series of an optimizer in a panel.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Series {
-    /// The number of the optimizer.
+    /// The index of the optimizer.
     pub optimizer: usize,
-    /// What tells it from others of the same optimizer; nothing of the first.
+    /// What distinguishes it from other series of the same optimizer; empty for the first.
     pub name: String,
     /// How it is drawn.
     pub shape: Shape,
-    /// How many later series with solid lines are all but the same: it is wider by as much, to show on both sides.
+    /// The number of later solid lines that almost coincide with it: it is wider accordingly, to show on both sides.
     pub beneath: usize,
-    /// Points; what is not finite is a gap.
+    /// Points; a value that is not finite is a gap.
     #[serde(serialize_with = "pairs")]
     pub points: Vec<[f64; 2]>,
-    /// The lower and the upper end of a band, for each point; or nothing.
+    /// The lower and the upper end of a band, for each point; or empty.
     #[serde(serialize_with = "pairs")]
     pub band: Vec<[f64; 2]>,
-    /// The left and the right end of a whisker, for each point; or nothing.
+    /// The left and the right end of a whisker, for each point; or empty.
     #[serde(serialize_with = "pairs")]
     pub whiskers: Vec<[f64; 2]>,
-    /// Points with a word each.
+    /// Points with labels.
     pub marks: Vec<Mark>,
 }
 
-/// A point with a word.
+/// A point with a label.
 #[derive(Clone, Debug, Serialize)]
 pub struct Mark {
     /// Where it lies.
     #[serde(serialize_with = "pair")]
     pub at: [f64; 2],
-    /// What it says.
+    /// Its label.
     pub text: String,
-    /// Whether it is a cross; else it is a ring.
+    /// Whether it is a cross; otherwise it is a ring.
     pub cross: bool,
 }
 
@@ -173,10 +173,10 @@ pub struct Mark {
 pub struct Map {
     /// Cells along each axis.
     pub cells: usize,
-    /// A byte for each cell, by rows from the lower end, in base 64. Of classes 16 times the class plus the confidence from 0
-    /// to 15, of levels the level from 0 to 254. 255: nothing.
+    /// A byte for each cell, by rows from the lower end, in Base64. Classes: 16 times the class plus the confidence
+    /// from 0 to 15. Levels: from 0 to 254. 255: nothing.
     pub frames: Vec<String>,
-    /// Names of the classes; none of levels.
+    /// Names of the classes; empty for levels.
     pub classes: Vec<String>,
 }
 
@@ -201,7 +201,7 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-/// A number to seven digits, which is finer than any picture: 1e-3 and 0.001 take as few letters as they can.
+/// A number to seven digits, more than any picture resolves, in as few characters as possible: 1e-3 or 0.001.
 fn rounded(x: f64) -> f64 {
     if x.is_finite() { format!("{x:.6e}").parse().unwrap_or(x) } else { x }
 }
@@ -214,7 +214,7 @@ fn pairs<S: Serializer>(pairs: &[[f64; 2]], serializer: S) -> Result<S::Ok, S::E
     serializer.collect_seq(pairs.iter().map(|pair| pair.map(rounded)))
 }
 
-/// A number for a reader: four digits.
+/// A number for a reader, to four digits.
 pub fn short(x: f64) -> String {
     if x == 0. {
         return "0".into();
@@ -233,18 +233,18 @@ pub fn short(x: f64) -> String {
 }
 
 impl Panel {
-    /// The most points of a line that stand in the table.
+    /// The most points of a line in the table.
     const ROWS: usize = 12;
-    /// The most lines that the words name.
+    /// The most lines that the description names.
     const NAMED: usize = 8;
 
-    /// Whether it shows positive numbers on an axis that may have equal ratios.
+    /// Whether it shows positive numbers on an axis that may be logarithmic.
     pub fn can_be_log(&self) -> bool {
         let positive = |series: &Series| series.points.iter().any(|[_, y]| *y > 0.);
         self.map.is_none() && self.y.names.is_empty() && self.series.iter().any(positive)
     }
 
-    /// Points of all series in rows: what a reader reads who does not see the picture.
+    /// Points of all series in rows, for a reader who does not see the picture.
     pub fn table(&self, optimizers: &[Optimizer]) -> Table {
         let bands = self.series.iter().any(|series| !series.band.is_empty());
         let whiskers = self.series.iter().any(|series| !series.whiskers.is_empty());
@@ -285,7 +285,7 @@ impl Panel {
         Table { header, rows }
     }
 
-    /// Counts for each line how many later ones hide it.
+    /// Counts for each line how many later lines cover it.
     fn count_hidden(&mut self, optimizers: &[Optimizer]) {
         let all = || self.series.iter().flat_map(|series| &series.points).map(|[_, y]| *y).filter(|y| y.is_finite());
         let (low, high) = ends(all().filter(|y| *y <= self.y.most.unwrap_or(f64::INFINITY)));
@@ -304,7 +304,7 @@ impl Panel {
         self.series.iter_mut().zip(counts).for_each(|(series, count)| series.beneath = count);
     }
 
-    /// Says in words where each line begins and ends.
+    /// Describes where each line begins and ends.
     pub fn described(mut self, optimizers: &[Optimizer]) -> Self {
         self.count_hidden(optimizers);
         let mut said = vec![];
@@ -339,7 +339,7 @@ impl Series {
         Self { optimizer, shape: Shape::Marked, points, marks, ..Self::default() }
     }
 
-    /// The optimizer, and what tells this series from its others.
+    /// The optimizer, and what distinguishes this series from its others.
     pub fn full_name(&self, optimizers: &[Optimizer]) -> String {
         let name = optimizers.get(self.optimizer).map_or("", |optimizer| optimizer.name.as_str());
         [name, &self.name].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(", ")

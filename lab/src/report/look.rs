@@ -22,7 +22,7 @@ pub fn serialize<S: Serializer>(look: &Look, serializer: S) -> Result<S::Ok, S::
         light: String,
         dark: String,
         dash: Option<[u32; 2]>,
-        /// The marker as a path of SVG, around 0.
+        /// The marker as an SVG path, around 0.
         marker: String,
     }
     let corners: Vec<String> = marker(look.marker, (0, 0), 1).iter().map(|(x, y)| format!("{x},{y}")).collect();
@@ -30,7 +30,7 @@ pub fn serialize<S: Serializer>(look: &Look, serializer: S) -> Result<S::Ok, S::
     OnPage { light: css(look.color), dark: css(look.on_dark), dash: look.dash, marker }.serialize(serializer)
 }
 
-/// Optimizers of these names and looks. Names that are too long are cut, and those that are then alike get a number.
+/// Optimizers with these names and looks. Long names are cut; duplicates of a cut name get a number.
 pub fn optimizers<'a>(names: impl IntoIterator<Item = &'a str>, looks: &[Look]) -> Vec<Optimizer> {
     let mut seen = HashMap::<String, usize>::new();
     let name = |name: &str| {
@@ -42,7 +42,7 @@ pub fn optimizers<'a>(names: impl IntoIterator<Item = &'a str>, looks: &[Look]) 
     names.into_iter().map(name).zip(looks).map(optimizer).collect()
 }
 
-/// Optimizers of these specs, among which Candle's own have their looks.
+/// Optimizers with these specs; Candle's own have special looks.
 pub fn of_specs(specs: &[&str]) -> Vec<Optimizer> {
     optimizers(specs.iter().copied(), &looks(specs.iter().map(|spec| is_built_in(spec))))
 }

@@ -15,11 +15,11 @@ use crate::plot::thin::{Thinner, thinned};
 
 /// Cells along each axis of a map of the function.
 const CELLS: usize = 96;
-/// Parts of a path of which no more than four points each are retained.
+/// The parts of a path; each part retains at most four points.
 const PARTS: usize = 2000;
-/// Values above this many times that of the start are not shown.
+/// Values above this many times the value at the start are not shown.
 const MOST_OF_START: f64 = 100.;
-/// Points of the line of a function of one number.
+/// Points of the curve of a function of one number.
 const POINTS: usize = 200;
 
 #[derive(Deserialize)]
@@ -33,16 +33,16 @@ struct Summary {
 /// A point with the value of the function there.
 type Point = (Vec<f64>, f64);
 
-/// The way of an optimizer.
+/// The path of an optimizer.
 struct Path {
     optimizer: String,
-    /// Points by step: all, or of many some.
+    /// Points with their steps: all, or some of many.
     points: Vec<(usize, Point)>,
     /// The first step whose value is not finite.
     diverged_at: Option<usize>,
 }
 
-/// The section of a minimization, whose lines have so many points.
+/// The section of a minimization, with at most `points` points per line.
 ///
 /// # Errors
 /// Files that the program did not write.
@@ -81,7 +81,7 @@ pub fn section(summary: &Value, files: &Files, points: usize) -> Result<Section>
     };
     Ok(Section {
         id: "minimize".into(),
-        // The font of the pictures lacks the subscripts of some formulas, which stand in the note.
+        // The font of the pictures lacks the subscripts of some formulas; the note shows the formula.
         title: format!("Optimizers on {}", function.name),
         answer: vec![answer],
         commands: vec![("This run".into(), summary.command)],
@@ -96,7 +96,7 @@ pub fn section(summary: &Value, files: &Files, points: usize) -> Result<Section>
     })
 }
 
-/// Reads the paths, of so many steps. Of more than [`PARTS`], some are left out.
+/// Reads paths of `steps` steps. Paths of more than [`PARTS`] steps are thinned.
 fn read(file: &mut dyn std::io::Read, steps: usize) -> Result<Vec<Path>> {
     let mut paths: Vec<(String, Thinner<Point>, Option<usize>)> = vec![];
     for row in csv::Reader::from_reader(file).into_records() {
@@ -125,7 +125,7 @@ fn read(file: &mut dyn std::io::Read, steps: usize) -> Result<Vec<Path>> {
     Ok(paths.into_iter().map(path).collect())
 }
 
-/// A line of each path, of `number` over steps.
+/// A line for each path: `number` by step.
 fn lines(paths: &[Path], points: usize, number: impl Fn(&Point) -> f64) -> Vec<Series> {
     let line = |(optimizer, path): (usize, &Path)| {
         let at = |i: usize| number(&path.points[i].1);
@@ -164,7 +164,7 @@ fn values(function: &Function, paths: &[Path], optimizers: &[Optimizer], numbers
     }
 }
 
-/// The ends of the finite coordinates of all paths. One that explodes would leave no picture of the others.
+/// The range of the coordinates of all paths but those that go far: these would leave no picture of the others.
 fn range(paths: &[Path], axis: usize) -> Option<[f64; 2]> {
     let start = paths.first()?.points.first()?.1.0[axis];
     let far = |path: &&Path| {
@@ -183,7 +183,7 @@ fn points_of(path: &Path, points: usize) -> Vec<Point> {
     (0..finite).step_by(stride).chain(last).map(|i| path.points[i].1.clone()).collect()
 }
 
-/// The paths over the line of a function of one number.
+/// The paths on the curve of a function of one number.
 fn line(function: &Function, paths: &[Path], points: usize) -> Result<Option<Figure>> {
     let Some(range) = range(paths, 0) else { return Ok(None) };
     let value = |i: usize| -> Result<[f64; 2]> {
@@ -219,7 +219,7 @@ fn contours(function: &Function, paths: &[Path], points: usize) -> Result<Option
         Ok(function.value(&Tensor::new(&point, &Device::Cpu)?)?.to_scalar()?)
     };
     let values = (0..CELLS * CELLS).map(value).collect::<Result<Vec<_>>>()?;
-    // Equal ratios above the lowest value, as the minimum of many functions is 0.
+    // Logarithmic above the lowest value, because the minimum of many functions is 0.
     let lowest = values.iter().copied().fold(f64::INFINITY, f64::min);
     let above: Vec<f64> = values.iter().map(|value| value - lowest).collect();
     let (map, [_, high]) = levels(&above, CELLS);

@@ -1,7 +1,7 @@
 //! `report.html`: the results of a folder in one file that needs no network.
 //!
 //! The page is made of the folder's files alone, so that `report DIR` makes it again to the byte.
-//!
+//! The page depends on the folder's files alone, so `report DIR` reproduces it byte for byte.
 //! | module | what |
 //! |---|---|
 //! | `figure` | what a figure shows |
@@ -55,7 +55,7 @@ pub const NAMES: [&str; 11] = [
 ];
 /// The picture that a training or a comparison draws itself.
 pub const COMPARISON: &str = "comparison";
-/// Bytes of a page that mail and chat still take.
+/// The most bytes of a page that mail and chat usually accept.
 const MOST: usize = 2_000_000;
 
 /// The files of a folder.
@@ -64,7 +64,7 @@ pub struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    /// Files that lie where `path` says for each name.
+    /// The files at the paths that `path` gives for their names.
     pub fn new(path: &'a dyn Fn(&str) -> PathBuf) -> Self {
         Self { path }
     }
@@ -74,7 +74,7 @@ impl<'a> Files<'a> {
         (self.path)(name)
     }
 
-    /// Whether there is one of this name.
+    /// Whether a file of this name exists.
     pub fn has(&self, name: &str) -> bool {
         (self.path)(name).is_file()
     }
@@ -82,7 +82,7 @@ impl<'a> Files<'a> {
     /// Reads a file.
     ///
     /// # Errors
-    /// It is not there, or no such file; the message has its name.
+    /// The file does not exist, or is malformed; the message has its name.
     pub fn read<T>(&self, name: &str, read: impl FnOnce(&mut dyn Read) -> Result<T>) -> Result<T> {
         let open = || File::open((self.path)(name)).map_err(anyhow::Error::from);
         open().and_then(|file| read(&mut BufReader::new(file))).with_context(|| format!("'{name}'"))
@@ -96,7 +96,7 @@ impl<'a> Files<'a> {
         self.read(SUMMARY, |file| Ok(serde_json::from_reader(file)?))
     }
 
-    /// Reads a file of text.
+    /// Reads a text file.
     ///
     /// # Errors
     /// See [`Files::read`].
@@ -109,11 +109,11 @@ impl<'a> Files<'a> {
     }
 }
 
-/// The page of a folder's files, and its pictures. Of many optimizers the lines on the page have fewer points, so that it
-/// stays small.
+/// The page of a folder's files, and its pictures. If there are many optimizers, the lines have fewer points, so that
+/// the page stays small.
 ///
 /// # Errors
-/// Files that the program did not write, or an overlay of something else.
+/// Files that the program did not write, or an overlay that does not match.
 pub fn drawings(files: &Files, overlay: Option<&Overlay>) -> Result<Vec<(String, Vec<u8>)>> {
     let mut points = curves::POINTS;
     loop {
@@ -128,7 +128,7 @@ pub fn drawings(files: &Files, overlay: Option<&Overlay>) -> Result<Vec<(String,
     }
 }
 
-/// The pictures of figures that lie beside the page, but for those that the command itself has drawn.
+/// The pictures beside the page, except those that the command itself has drawn.
 fn pictures(sections: &[Section]) -> Result<Vec<(String, Vec<u8>)>> {
     let figures = sections.iter().flat_map(|section| section.figures.iter().map(move |figure| (section, figure)));
     let all: Vec<_> =
@@ -140,7 +140,7 @@ fn pictures(sections: &[Section]) -> Result<Vec<(String, Vec<u8>)>> {
     Ok(files.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Removes the page and the pictures of a folder, which are of other files from now on.
+/// Removes the page and the pictures of a folder: its files are about to change.
 pub fn remove(folder: &Path) {
     for name in NAMES {
         let _ = std::fs::remove_file(folder.join(name));
@@ -165,7 +165,7 @@ fn sections(files: &Files, overlay: Option<&Overlay>, points: usize) -> Result<V
     Ok(sections)
 }
 
-/// Writes the page of a folder again. Says where it is.
+/// Writes the page of a folder again. Returns its path.
 ///
 /// # Errors
 /// A folder without results, files that have changed, or a page that cannot be written.

@@ -1,4 +1,4 @@
-//! Figures of what was recorded of networks: predictions, the loss around the paths, norms.
+//! Figures of recorded networks: predictions, the loss around the paths, norms.
 
 use anyhow::Result;
 use base64::Engine;
@@ -10,7 +10,7 @@ use crate::details::{self, DETAILS, Norm, Problem};
 use crate::plot::ends;
 use crate::shown::shown;
 
-/// What was recorded, problem by problem; nothing if the folder has no details.
+/// The recorded details of each problem; empty if the folder has none.
 ///
 /// # Errors
 /// A file that the program did not write.
@@ -25,8 +25,8 @@ pub fn recorded(files: &Files) -> Result<Vec<Problem>> {
     })
 }
 
-/// The figures of a problem, whose recorded optimizers are some of those of the section by their full `names`; `prefix` is that
-/// of the files of pictures.
+/// The figures of a problem. Its recorded optimizers are among those of the section, found by their full `names`;
+/// `prefix` begins the names of the picture files.
 pub fn figures(problem: &Problem, names: &[&str], optimizers: &[Optimizer], prefix: &str) -> Vec<Figure> {
     let number = |recorded: &details::Optimizer| names.iter().position(|name| *name == recorded.name);
     let numbers: Vec<usize> =
@@ -66,7 +66,7 @@ fn predictions(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -
             [0, 1].map(|axis| Axis { name: shown(&view.axes[axis]), range: Some(view.range[axis]), ..Axis::default() });
         let frames = frames.map(|frame| STANDARD.encode(frame)).collect();
         let map = Map { cells: view.cells, frames, classes: classes.clone() };
-        // An empty series, by which the legend shows and hides the panel.
+        // The legend shows and hides the panel by this empty series.
         let series = vec![Series { optimizer: number, ..Series::default() }];
         Panel { title: name.into(), alt, x, y, map: Some(map), series, ..Panel::default() }
     };
@@ -99,7 +99,8 @@ fn predictions(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -
     })
 }
 
-/// How much of the plane each class has, or each quarter of the levels, at the beginning, in the middle and at the end.
+/// The share of the plane of each class, or of each quarter of the levels, at the beginning, in the middle and at the
+/// end.
 fn shares_by_epoch(
     problem: &Problem,
     numbers: &[usize],
@@ -127,10 +128,10 @@ fn shares_by_epoch(
     ("Shares of the plane".into(), Table { header, rows })
 }
 
-/// The most classes that words and tables name.
+/// The most classes that descriptions and tables name.
 const NAMED: usize = 8;
 
-/// Percentages of cells that are of each class, or without classes of each quarter of the levels.
+/// Percentages of the cells of each class or, without classes, of each quarter of the levels.
 fn shares(frame: &[u8], is_classes: bool) -> [f64; 16] {
     let mut counts = [0usize; 16];
     for cell in frame.iter().filter(|&&cell| cell != u8::MAX) {
@@ -189,12 +190,12 @@ fn surface(problem: &Problem, numbers: &[usize], optimizers: &[Optimizer]) -> Op
     })
 }
 
-/// Numbers over a plane as a map with one frame, and the numbers of its lowest and highest level: by equal ratios if all are
-/// positive.
+/// Numbers over a plane as a map with one frame, and the numbers of its lowest and highest level: logarithmic if none
+/// is negative.
 pub fn levels(numbers: &[f64], cells: usize) -> (Map, [f64; 2]) {
     let finite = || numbers.iter().copied().filter(|x| x.is_finite());
     let (low, high) = ends(finite());
-    // Decades below all others would leave one color for these.
+    // A few tiny numbers would otherwise stretch the scale and leave one color for the rest.
     let (floor, is_log) = (low.max(high * 1e-6), low >= 0. && high > 0.);
     let at = |x: f64| if is_log { x.max(floor).ln() } else { x };
     let (from, to) = (at(low), at(high));

@@ -1,4 +1,4 @@
-//! The curves of another run or another framework, laid over ours.
+//! The curves of another run or another framework, drawn over ours.
 
 use std::path::Path;
 
@@ -20,17 +20,17 @@ impl Overlay {
     /// Reads a file.
     ///
     /// # Errors
-    /// No `losses.csv`.
+    /// The file is not a `losses.csv`.
     pub fn open(path: &Path) -> Result<Self> {
         let read = || curves::read(folder::open(path)?, 0, true);
         let curves = read().with_context(|| format!("--overlay '{}'", shown_path(path)))?;
         Ok(Self { name: shown(&path.file_name().unwrap_or_default().to_string_lossy()), curves })
     }
 
-    /// Checks that it has curves of these optimizers, over so many epochs.
+    /// Checks that it has curves of these optimizers, over this many epochs.
     ///
     /// # Errors
-    /// It has other epochs, or no curve of any.
+    /// It has other epochs, or no curve of these optimizers.
     pub fn check<'a>(&self, optimizers: impl Iterator<Item = &'a str> + Clone, epochs: usize) -> Result<()> {
         let known = |curve: &&Curve| optimizers.clone().any(|name| name == curve.optimizer);
         let mut matched = self.curves.iter().filter(known).peekable();
@@ -53,14 +53,14 @@ impl Overlay {
         Ok(())
     }
 
-    /// Its curves of ours, each with the number of ours.
+    /// Its curves that match ours, each with the index of ours.
     pub fn matched<'a>(&'a self, ours: &'a [Curve]) -> impl Iterator<Item = (usize, &'a Curve)> {
         let of =
             |(at, own): (usize, &Curve)| Some((at, self.curves.iter().find(|curve| curve.optimizer == own.optimizer)?));
         ours.iter().enumerate().filter_map(of)
     }
 
-    /// The largest distance from ours, in words.
+    /// The largest differences from ours, in words.
     ///
     /// # Errors
     /// See [`Overlay::check`].

@@ -1,4 +1,4 @@
-//! The file: results as text and tables, the figures' numbers as JSON, and what draws them.
+//! The file: results as text and tables, the figures' numbers as JSON, and the script that draws them.
 
 use std::io::Read;
 
@@ -11,12 +11,12 @@ use super::figure::{Figure, Optimizer, Panel, Section, Table};
 use crate::plot::PALETTE;
 use crate::shown::visible;
 
-/// Apache ECharts 6.1.0, `dist/echarts.min.js` of its npm package; `README.md` beside it says how it came here.
+/// Apache ECharts 6.1.0, `dist/echarts.min.js` of its npm package; `README.md` beside the file says where it is from.
 const ECHARTS: &[u8] = include_bytes!("assets/echarts.min.js.gz");
 const PAGE: &str = include_str!("assets/page.js");
 const STYLE: &str = include_str!("assets/page.css");
 
-/// What the script reads.
+/// The data that the script reads.
 #[derive(Serialize)]
 struct Data<'a> {
     sections: Vec<Drawn<'a>>,
@@ -34,7 +34,7 @@ struct Drawn<'a> {
 /// The page of some sections.
 ///
 /// # Errors
-/// None that is expected.
+/// None is expected.
 pub fn page(sections: &[Section]) -> Result<Vec<u8>> {
     let title = match sections {
         [section] => section.title.clone(),
@@ -43,7 +43,7 @@ pub fn page(sections: &[Section]) -> Result<Vec<u8>> {
     let title = shown_title(&title);
     let drawn = sections.iter().map(|Section { id, optimizers, figures, .. }| Drawn { id, optimizers, figures });
     let classes = PALETTE.iter().map(|color| super::look::css(*color)).collect();
-    // In a script, only this sign could end it.
+    // Within a script element, only this character could end it.
     let data = serde_json::to_string(&Data { sections: drawn.collect(), classes })?.replace('<', "\\u003c");
     let mut echarts = String::new();
     GzDecoder::new(ECHARTS).read_to_string(&mut echarts)?;
@@ -78,7 +78,7 @@ pub fn page(sections: &[Section]) -> Result<Vec<u8>> {
     Ok(page.into_string().into_bytes())
 }
 
-/// A title without what cannot be seen, and not longer than a line or two.
+/// A title without invisible characters, at most a line or two long.
 fn shown_title(title: &str) -> String {
     const LONGEST: usize = 120;
     let visible = visible(title);
@@ -89,7 +89,7 @@ fn section_of(section: &Section, is_named: bool) -> Markup {
     let Section { id, title, answer, commands, optimizers, results, tables, figures, facts } = section;
     html! {
         section id=(id) {
-            // A page of one section has its heading already.
+            // On a page of one section, the title is already the heading.
             h2 { @if is_named { (shown_title(title)) } @else { "Result" } }
             div.answer { @for paragraph in answer { p { (visible(paragraph)) } } }
             (table("Results", results))

@@ -11,14 +11,14 @@ use super::{Files, facts, look, networks};
 use crate::data::TaskType;
 use crate::tables;
 
-/// What is read of the summary.
+/// The parts of the summary that are read.
 #[derive(Deserialize)]
 struct Summary {
     configuration: Value,
     optimizers: Vec<Trained>,
     versions: Value,
     parity: Vec<Pair>,
-    // Earlier versions had neither.
+    // Earlier versions lacked these two fields.
     #[serde(default)]
     command: String,
     #[serde(default)]
@@ -40,14 +40,14 @@ struct Pair {
     test_loss: Option<f64>,
 }
 
-/// The section of a training, whose lines have so many points.
+/// The section of a training, with at most `points` points per line.
 ///
 /// # Errors
 /// Files that the program did not write.
 pub fn section(summary: &Value, files: &Files, overlay: Option<&Overlay>, points: usize) -> Result<Section> {
     let summary = Summary::deserialize(summary).context("summary.json is not of this program's version")?;
     let epochs = summary.configuration["epochs"].as_u64().unwrap_or(0) as usize;
-    // A distance is that of all epochs.
+    // The difference from an overlay needs all epochs.
     let all = files.read("losses.csv", |file| curves::read(file, epochs, overlay.is_some()))?;
     let names: Vec<&str> = all.iter().map(|curve| curve.optimizer.as_str()).collect();
     let optimizers = look::of_specs(&names);
@@ -87,7 +87,7 @@ pub fn section(summary: &Value, files: &Files, overlay: Option<&Overlay>, points
     })
 }
 
-/// Which has the lowest test loss, and what that does not say.
+/// The optimizer with the lowest test loss, and the limits of that statement.
 fn answer(all: &[Curve], optimizers: &[super::figure::Optimizer], task: TaskType) -> String {
     let last = |curve: &Curve| curve.epochs.last().map_or(f64::INFINITY, |(_, epoch)| epoch.test_loss);
     let finite = all.iter().zip(optimizers).filter(|(curve, _)| last(curve).is_finite());

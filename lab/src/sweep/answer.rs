@@ -31,7 +31,7 @@ pub fn words(sweep: &Sweep, runs: &Runs, statistics: &Statistics) -> String {
     paragraphs.join("\n\n") + "\n"
 }
 
-/// What is said of one problem.
+/// The answer for one problem.
 struct Answer<'a> {
     sweep: &'a Sweep,
     problem: &'a Problem,
@@ -54,7 +54,7 @@ impl Answer<'_> {
         lines
     }
 
-    /// What was done.
+    /// What was compared, and how.
     fn protocol(&self) -> String {
         let (sweep, tuning) = (self.sweep, &self.sweep.experiment.tuning);
         let what = match self.of.rows() {
@@ -72,7 +72,7 @@ impl Answer<'_> {
         )
     }
 
-    /// Which is best, and then what that says of each other, from the lowest loss to the highest.
+    /// The best optimizer, and then the others from the lowest loss to the highest.
     fn quality(&self, best: &str) -> Vec<String> {
         let Some(confirmed) = self.confirmed(best) else { return vec![] };
         let [low, middle, high] = confirmed.test_loss_quartiles;
@@ -169,7 +169,7 @@ impl Answer<'_> {
         (!said.is_empty()).then(|| said.join(", ") + ".")
     }
 
-    /// What the answer depends on.
+    /// The limits of the answer.
     fn limits(&self) -> Vec<String> {
         let mut said = vec![];
         for (name, optimizer) in &self.problem.optimizers.0 {
@@ -226,13 +226,13 @@ impl Answer<'_> {
         rates.min_by(|a, b| f64::total_cmp(&value(a), &value(b)))
     }
 
-    /// How to train with an optimizer's best setting.
+    /// The command that trains with an optimizer's best setting.
     fn command(&self, name: &str) -> Option<String> {
         Some(self.of.problem.command(self.winner(name)?.spec.text(), &self.sweep.experiment))
     }
 }
 
-/// On how many seeds an optimizer failed.
+/// The number of seeds on which an optimizer failed.
 fn failed(confirmed: &Confirmed, seeds: usize) -> usize {
     (confirmed.failed * seeds as f64).round() as usize
 }
@@ -304,7 +304,7 @@ pub fn table(sweep: &Sweep, runs: &Runs, statistics: &Statistics, times: &Times)
     said
 }
 
-/// Gradients that a step of an optimizer takes on average.
+/// The average number of gradients per step of an optimizer.
 fn gradients(sweep: &Sweep, runs: &Runs, problem: usize, name: &str) -> f64 {
     let (of, label) = (&sweep.problems[problem], sweep.problems[problem].problem.label());
     let (mut gradients, mut epochs) = (0., 0.);
@@ -323,7 +323,7 @@ fn state(sweep: &Sweep, of: &Loaded, at: usize) -> f64 {
     let Ok(vars) = of.vars() else { return f64::NAN };
     let weights: usize = vars.iter().map(|(_, var)| var.elem_count()).sum();
     let bytes = total_state_bytes(spec, vars).unwrap_or(f64::NAN);
-    // The sum of nothing is -0.
+    // The sum of no numbers is -0; adding 0 removes the sign.
     (100. * bytes / weights as f64).round() / 100. + 0.
 }
 
@@ -350,7 +350,7 @@ fn percent(level: f64) -> String {
     percent.strip_suffix(".0").unwrap_or(&percent).into()
 }
 
-/// How many settings of each optimizer are tried.
+/// The number of settings tried for each optimizer.
 pub fn settings(sweep: &Sweep) -> String {
     let counts = sweep.plan.settings.iter().map(|settings| settings.all.len());
     let (least, most) = (counts.clone().min().unwrap_or(0), counts.max().unwrap_or(0));
@@ -362,7 +362,7 @@ pub fn network(of: &Loaded) -> String {
     joined(&of.sizes(), "-")
 }
 
-/// A number of things.
+/// A count with its noun.
 pub fn counted(n: usize, what: &str) -> String {
     if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
 }

@@ -1,4 +1,4 @@
-//! The command that trains what a comparison found.
+//! The command that trains with the best setting of a comparison.
 
 use super::experiment::Experiment;
 use super::problem::Problem;
@@ -8,7 +8,7 @@ use crate::data::{Points, Shape};
 use crate::train::joined;
 
 impl Problem {
-    /// The command that trains an optimizer on the problem, without options that have their default.
+    /// The command that trains an optimizer on the problem, without options at their defaults.
     pub fn command(&self, spec: &str, experiment: &Experiment) -> String {
         let Experiment { training, split, .. } = experiment;
         let Problem {

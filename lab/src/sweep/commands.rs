@@ -23,7 +23,7 @@ use crate::output::SUMMARY;
 use crate::tables::print;
 use crate::tensorboard;
 
-/// Compares what the options say.
+/// Compares according to the options.
 ///
 /// # Errors
 /// Input that is not allowed, results that cannot be written, an interruption, or no training that finished.
@@ -32,7 +32,7 @@ pub fn sweep(args: &SweepArgs) -> Result<()> {
     perform(&Sweep::new(args.experiment()?, &given, Path::new(""))?, &args.running, Work::Train)
 }
 
-/// Compares what a file says.
+/// Compares according to a file.
 ///
 /// # Errors
 /// See [`sweep`].
@@ -41,10 +41,10 @@ pub fn run(args: &RunArgs) -> Result<()> {
     perform(&Sweep::new(Experiment::open(&args.file)?, &args.data, folder)?, &args.running, Work::Train)
 }
 
-/// Ends the work of tasks.
+/// Completes the comparison of several tasks.
 ///
 /// # Errors
-/// Runs that are missing, or see [`sweep`].
+/// Missing runs, or see [`sweep`].
 pub fn merge(args: MergeArgs) -> Result<()> {
     let file = args.folder.join(EXPERIMENT);
     ensure!(file.is_file(), "'{}' has no {EXPERIMENT}; allowed: the --out folder of a sweep", args.folder.display());
@@ -62,9 +62,9 @@ pub fn merge(args: MergeArgs) -> Result<()> {
 /// Where the runs of a comparison come from.
 #[derive(Clone, Copy, PartialEq)]
 enum Work {
-    /// Those that are missing are run.
+    /// Missing runs are trained.
     Train,
-    /// All are there.
+    /// All runs are in the journals.
     Read,
 }
 
@@ -97,7 +97,7 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     };
     train(&tuning, &mut journals)?;
     let untuned = missing(&tuning, &journals);
-    // What is confirmed is known when all of tuning is over.
+    // The confirmed settings are known only after all of tuning.
     let confirmation = if untuned == 0 {
         let winners = sweep.winners(&sweep.statistics(&sweep.runs(&tuning, &journals.records)));
         let confirmation = sweep.plan.confirmation(&winners);
@@ -108,7 +108,7 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     };
     let unconfirmed = missing(&confirmation, &journals);
     if sweep.is_complete_in(folder.path()) {
-        // Another program was faster.
+        // Another program has finished first.
         return end(sweep, running, &folder, &interruption);
     }
     if running.task.is_some() {
@@ -141,10 +141,11 @@ fn perform(sweep: &Sweep, running: &Running, by: Work) -> Result<()> {
     end(sweep, running, &folder, &interruption)
 }
 
-/// Ends the work on a folder that is complete.
+/// Reports on a complete folder.
 fn end(sweep: &Sweep, running: &Running, folder: &Folder, interruption: &Interruption) -> Result<()> {
     let lock = folder.lock(interruption)?;
-    // What is over is in the other files. A program that writes a journal yet, or was killed before this, is late.
+    // The other files hold all runs now. A journal that remains is from a program that is late or was killed before
+    // this.
     journal::paths(folder.path())?.iter().for_each(|path| drop(fs::remove_file(path)));
     let (runs, times) = files::read(folder.path())?;
     let statistics = sweep.statistics(&runs);
@@ -169,7 +170,7 @@ fn end(sweep: &Sweep, running: &Running, folder: &Folder, interruption: &Interru
         print(answer::table(sweep, &runs, &statistics, &times))?;
         print(format_args!("Results are in {}", folder.path().join("").display()))?;
     }
-    // The answer is worth more than its pictures.
+    // The answer is worth more than its pictures: it is printed first.
     drawn.context("the comparison is complete, but not its report")?;
     let any = statistics.problems.0.iter().any(|(_, problem)| problem.best.is_some());
     ensure!(any, "none finished: every training diverged");
@@ -181,7 +182,7 @@ fn text(folder: &Folder, name: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("cannot read '{}'", path.display()))
 }
 
-/// Makes the folder that of this comparison, or checks that it is.
+/// Makes the folder the folder of this comparison, or checks that it already is.
 fn claim(sweep: &Sweep, folder: &Folder, interruption: &Interruption) -> Result<()> {
     let (path, text) = (folder.path().join(EXPERIMENT), sweep.experiment.text()?);
     let shown = folder.path().display();
@@ -210,15 +211,15 @@ fn claim(sweep: &Sweep, folder: &Folder, interruption: &Interruption) -> Result<
     )
 }
 
-/// An error names so many keys.
+/// The most keys that an error message names.
 const DIFFERENCES: usize = 5;
 
-/// How many of these runs are not over.
+/// The number of these runs that are not finished.
 fn missing(keys: &[Key], journals: &Journals) -> usize {
     keys.iter().filter(|key| !journals.records.contains_key(key)).count()
 }
 
-/// Runs those that are missing, of a task its share, and reads what others have run meanwhile.
+/// Trains the missing runs, or a task's share of them, and reads the runs that others have finished meanwhile.
 fn work(
     sweep: &Sweep,
     running: &Running,
@@ -241,7 +242,7 @@ fn work(
     let kept = || format!("{over} trainings are over and kept in '{}'", running.out.display());
     worked.with_context(kept)?;
     if interruption.is_pending() {
-        // The signal ends the program before anybody could print an error.
+        // The signal ends the program before an error would be printed.
         let _ = writeln!(std::io::stderr(), "error: interrupted; {}; the same command goes on", kept());
         bail!("interrupted");
     }

@@ -1,4 +1,4 @@
-//! An experiment: what is trained, with which optimizers, and how they are tuned. One TOML file says all of it.
+//! An experiment: the problems, the optimizers, and how they are tuned. One TOML file has all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,22 +19,22 @@ use crate::shown::shown;
 /// The version of the format.
 const FORMAT: u32 = 1;
 
-/// An experiment. Its text, with all defaults, is the same on every machine.
+/// An experiment. Its text, including all defaults, is the same on every machine.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Experiment {
     format: u32,
-    /// Everything that is random follows from it.
+    /// The seed of everything that is random.
     pub seed: u32,
-    /// What is trained; one or more.
+    /// The problems, one or more.
     pub problem: Vec<Problem>,
-    /// How.
+    /// How networks are trained.
     pub training: Training,
-    /// Which rows are for what.
+    /// How the rows are divided.
     pub split: Split,
     /// How each optimizer is tuned.
     pub tuning: Tuning,
-    /// What is compared; one or more.
+    /// The optimizers, one or more.
     pub optimizer: Vec<Optimizer>,
 }
 
@@ -46,7 +46,7 @@ pub struct Training {
     pub epochs: usize,
     /// Rows in a batch; 0 takes all at once.
     pub batch_size: usize,
-    /// The share of the baseline that the validation loss is to reach.
+    /// The share of the baseline that the validation loss is to reach: the target.
     pub target: f64,
 }
 
@@ -54,9 +54,9 @@ pub struct Training {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Split {
-    /// Of all rows, for testing.
+    /// Share of all rows, for testing.
     pub test: f64,
-    /// Of the others, for validation.
+    /// Share of the other rows, for validation.
     pub validation: f64,
 }
 
@@ -64,7 +64,7 @@ pub struct Split {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tuning {
-    /// Settings of an optimizer.
+    /// The number of settings of an optimizer.
     pub trials: usize,
     /// Seeds on which each setting is trained.
     pub seeds: usize,
@@ -86,7 +86,7 @@ pub struct Optimizer {
     /// Its name in files and pictures; the spec if it is empty.
     #[serde(default)]
     pub label: String,
-    /// What is searched; without it, the learning rate around its default.
+    /// The searched keys; without it, the learning rate around its default.
     pub search: Option<Search>,
 }
 
@@ -110,7 +110,7 @@ impl Optimizer {
     /// Reads `SPEC[@KEY=RANGE,...]`.
     ///
     /// # Errors
-    /// No such optimizer, or a range that cannot be read.
+    /// An unknown optimizer, or a range that cannot be read.
     pub fn read(text: &str) -> Result<Self> {
         let (spec, ranges) = text.split_once('@').map_or((text, None), |(spec, ranges)| (spec, Some(ranges)));
         let range = |pair: &str| {
@@ -126,7 +126,7 @@ impl Optimizer {
 }
 
 impl Experiment {
-    /// An experiment of parts that may leave out what has a default.
+    /// An experiment from parts, which may omit values that have defaults.
     ///
     /// # Errors
     /// Values that are not allowed or contradict each other.
@@ -144,13 +144,13 @@ impl Experiment {
     /// Reads a file.
     ///
     /// # Errors
-    /// No such file, unknown, missing or repeated keys, or values that are not allowed. The message names the line of a
-    /// key.
+    /// A missing file, unknown, missing or repeated keys, or values that are not allowed. The message names the line of
+    /// a key.
     pub fn open(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
             let text = fs::read(path).context("cannot read it")?;
             let text = String::from_utf8(text).map_err(|_| anyhow!("it is not text in UTF-8"))?;
-            // Some editors begin a file with this mark.
+            // Some editors begin a file with a byte order mark.
             let text = text.trim_start_matches('\u{feff}');
             let at = |error: toml::de::Error| {
                 let at = error.span().unwrap_or_default();
@@ -174,7 +174,7 @@ impl Experiment {
         read().with_context(|| format!("the experiment '{}'", path.display()))
     }
 
-    /// The same with all defaults.
+    /// The same experiment with all defaults.
     fn resolved(mut self) -> Result<Self> {
         let Self { format, problem, training, split, tuning, optimizer, .. } = &mut self;
         let check = |key: &str, value: f64, allowed: std::ops::RangeInclusive<f64>| {
@@ -227,7 +227,7 @@ impl Experiment {
     /// The text of its file.
     ///
     /// # Errors
-    /// None that is known.
+    /// None is known.
     pub fn text(&self) -> Result<String> {
         Ok(toml::to_string(self)?)
     }
@@ -235,7 +235,7 @@ impl Experiment {
     /// The keys whose values differ from those of `other`, with both values.
     ///
     /// # Errors
-    /// None that is known.
+    /// None is known.
     pub fn differences(&self, other: &Self) -> Result<Vec<String>> {
         let leaves = |experiment: &Self| -> Result<BTreeMap<String, String>> {
             let mut leaves = BTreeMap::new();
@@ -270,7 +270,7 @@ fn check_distinct<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Resul
     Ok(())
 }
 
-/// The values of a table without those that are tables themselves, by path.
+/// The values of a table, by path. Nested tables are flattened.
 fn collect(value: &toml::Value, path: String, leaves: &mut BTreeMap<String, String>) {
     match value {
         toml::Value::Table(table) => {
@@ -284,16 +284,16 @@ fn collect(value: &toml::Value, path: String, leaves: &mut BTreeMap<String, Stri
     }
 }
 
-/// Reads a word of the command line as that of an experiment.
+/// Reads a word of the command line as a value of an experiment.
 ///
 /// # Errors
-/// Another word.
+/// An unknown word.
 pub fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let word = StrDeserializer::<serde::de::value::Error>::new(text);
     T::deserialize(word).map_err(|error| explained(&error.to_string()))
 }
 
-/// A message of serde in the words of the other messages.
+/// A message of serde in the wording of the other messages.
 fn explained(message: &str) -> String {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let unknown = |what: &str| match quoted.split_first() {
@@ -306,7 +306,7 @@ fn explained(message: &str) -> String {
         Some(("missing", _)) => format!("the key '{}' is missing", quoted.concat()),
         _ => {
             let text = message.lines().collect::<Vec<_>>().join(" ");
-            // Rust's names of numbers.
+            // Rust's names of number types.
             text.replace("expected usize", "allowed: a whole number from 0")
                 .replace("expected f64", "allowed: a number")
         }

@@ -1,4 +1,4 @@
-//! The files of a comparison that is complete: the same bytes whoever ran it.
+//! The files of a complete comparison: the same bytes on every machine.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -29,24 +29,24 @@ use crate::{summary, tensorboard};
 pub const EXPERIMENT: &str = "experiment.toml";
 /// The answer in words.
 pub const ANSWER: &str = "answer.txt";
-/// All files, in the order in which they get their names: the summary is the last.
+/// All files, in the order in which they are renamed: the summary is last.
 pub const ALL: [&str; 8] =
     [EXPERIMENT, "runs.csv", "losses.csv", "timings.csv", ANSWER, "comparison.png", "comparison.svg", SUMMARY];
 
-/// The key of a summary that no other command's has.
+/// The key that only a comparison's summary has.
 pub const SUMMARY_KEY: &str = "experiment";
 
 const LOSSES: [&str; 9] =
     ["problem", "optimizer", "trial", "seed", "epoch", "train_loss", "test_loss", "train_accuracy", "test_accuracy"];
 const TIMINGS: [&str; 7] = ["problem", "optimizer", "phase", "trial", "seed", "seconds", "seconds_per_epoch"];
 
-/// Seconds of each confirmation by problem and optimizer.
+/// Seconds of each confirmation run, by problem and optimizer.
 pub type Times = BTreeMap<(String, String), Vec<f64>>;
 
-/// The runs of a folder that is complete, and how long they took.
+/// The runs of a complete folder, and their times.
 ///
 /// # Errors
-/// Files that are gone or have changed.
+/// Missing or changed files.
 pub fn read(folder: &Path) -> Result<(Runs, Times)> {
     let open = |name: &str| {
         let path = folder.join(name);
@@ -81,10 +81,10 @@ impl LossRow {
     }
 }
 
-/// The times of a `timings.csv`, and how many rows it has.
+/// The times of a `timings.csv`, and its number of rows.
 ///
 /// # Errors
-/// Another file.
+/// A malformed file.
 pub fn read_times(file: impl Read) -> Result<(Times, usize)> {
     let (mut times, mut rows) = (Times::new(), 0);
     for row in csv::Reader::from_reader(file).into_deserialize() {
@@ -98,7 +98,7 @@ pub fn read_times(file: impl Read) -> Result<(Times, usize)> {
 }
 
 impl Sweep {
-    /// The table of these runs, of which all are over.
+    /// The table of these runs, all of which are finished.
     pub fn runs(&self, keys: &[Key], records: &std::collections::HashMap<Key, Record>) -> Runs {
         let names = self.experiment.keys();
         let row = |key: &Key| {
@@ -124,7 +124,8 @@ impl Sweep {
         (problem, self.experiment.optimizer[key.optimizer].label.clone())
     }
 
-    /// Runs in the order of the files: problems and optimizers as in the experiment, tuning first, then trial and seed.
+    /// Runs in the order of the files: problems and optimizers as in the experiment, tuning first, then by setting and
+    /// seed.
     fn in_order(&self, keys: &[Key]) -> Vec<Key> {
         let mut keys = keys.to_vec();
         keys.sort_by_key(|key| (key.problem, key.optimizer, key.phase, key.trial, self.plan.seed(*key)));
@@ -138,7 +139,7 @@ impl Sweep {
 
     /// The summary's text.
     pub fn summary(&self, statistics: &Statistics) -> Result<String> {
-        // In this order, which a map of serde_json has not.
+        // In this order, which a map of serde_json does not preserve.
         #[derive(Serialize)]
         struct Summary<'a> {
             experiment: &'a Experiment,
@@ -149,7 +150,7 @@ impl Sweep {
         Ok(serde_json::to_string_pretty(&summary)? + "\n")
     }
 
-    /// Whether a folder has the files of this comparison, complete.
+    /// Whether a folder has all files of this comparison.
     pub fn is_complete_in(&self, folder: &Path) -> bool {
         #[derive(Deserialize)]
         struct Known {
@@ -158,17 +159,17 @@ impl Sweep {
         }
         let known = || -> Option<bool> {
             let known: Known = serde_json::from_slice(&fs::read(folder.join(SUMMARY)).ok()?).ok()?;
-            // Numbers that are read from text are compared with such.
+            // The other numbers are read from text, so ours must be too.
             let ours: Value = serde_json::from_str(&serde_json::to_string(&self.experiment).ok()?).ok()?;
             Some(known.experiment == ours && known.versions == summary::versions())
         };
         known() == Some(true) && ALL.iter().all(|name| folder.join(name).is_file())
     }
 
-    /// Writes all files, unless another program has.
+    /// Writes all files, unless another program has already done so.
     ///
     /// # Errors
-    /// The system's, or a journal that has changed. The journals are still there then.
+    /// An error of the system, or a changed journal. The journals then still exist.
     pub fn write(
         &self,
         folder: &Folder,
@@ -215,16 +216,16 @@ impl Sweep {
         let _lock = folder.lock(interruption)?;
         let staged: Result<Vec<_>> = files.iter().map(|(name, contents)| folder.stage(name, contents)).collect();
         if self.is_complete_in(folder.path()) {
-            // Another program was faster, and has removed the journals.
+            // Another program has finished first, and has removed the journals.
             return Ok(());
         }
         staged?.into_iter().try_for_each(|(staged, _)| staged.persist())
     }
 
-    /// The confirmation of a folder that is complete, for TensorBoard.
+    /// The confirmation runs of a complete folder, for TensorBoard.
     ///
     /// # Errors
-    /// Files that are gone or have changed.
+    /// Missing or changed files.
     pub fn event_runs(&self, folder: &Folder) -> Result<Vec<tensorboard::Run>> {
         let path = folder.path().join("losses.csv");
         let shown = || format!("cannot read '{}'", path.display());
@@ -243,10 +244,10 @@ impl Sweep {
         Ok(runs)
     }
 
-    /// Draws a folder that is complete, unless it has a report.
+    /// Draws a complete folder, unless it has a report.
     ///
     /// # Errors
-    /// Files that have changed, or the system's.
+    /// Changed files, or an error of the system.
     pub fn draw(&self, folder: &Folder, statistics: &Statistics) -> Result<()> {
         if !folder.path().join(DETAILS).is_file() {
             let details = details::write(&self.recorded(statistics)?)?;

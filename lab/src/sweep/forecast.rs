@@ -1,4 +1,4 @@
-//! What a comparison would take, before it runs.
+//! The cost of a comparison, before it runs.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::training::{Job, run};
 const EPOCHS: usize = 10;
 
 impl Sweep {
-    /// The number of trainings and of gradients, and the time that they would take.
+    /// The number of trainings and gradients, and the time that they would take.
     ///
     /// # Errors
     /// An error of Candle.
@@ -30,7 +30,7 @@ impl Sweep {
             for (optimizer, settings) in self.plan.settings.iter().enumerate() {
                 let key = Key { phase: Phase::Confirm, problem, optimizer, trial: 0, seed: 0 };
                 let job = Job::new(self, key, training.epochs.min(EPOCHS));
-                // The first training is slower than those that follow.
+                // The first training is slower than the next ones.
                 run(&job, &subject, &|| false)?;
                 let Some(trained) = run(&job, &subject, &|| false)? else { continue };
                 let runs = (settings.all.len() * seeds + confirm_seeds) as f64;

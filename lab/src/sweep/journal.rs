@@ -1,7 +1,7 @@
-//! The runs that are over, in files that a kill at any moment leaves readable.
+//! The finished runs, in files that remain readable after a kill at any moment.
 //!
-//! Each process has a file of its own, to which it appends a line a run: the CRC-32 of the rest of the line, and a record in
-//! CSV. The first line names the experiment and the version of the program. All processes read all files.
+//! Each process has a file of its own, to which it appends one line per run: the CRC-32 of the rest of the line, and a
+//! record in CSV. The first line names the experiment and the version of the program. All processes read all files.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -21,10 +21,10 @@ use crate::folder::csv_writer;
 use crate::train::Epoch;
 
 const PREFIX: &str = "journal-";
-/// What a crash of the machine may lose.
+/// The work that a crash of the machine may lose.
 const SYNC: Duration = Duration::from_secs(1);
 
-/// What a journal is of.
+/// The header of a journal: its program and its experiment.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Header {
     /// The version of the program.
@@ -33,14 +33,14 @@ pub struct Header {
     pub experiment: String,
 }
 
-/// A run that is over.
+/// A finished run.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
     /// Time for training and evaluation.
     pub seconds: f64,
-    /// Its journal, and where its line begins.
+    /// The index of its journal, and where its line begins.
     at: (usize, u64),
 }
 
@@ -49,7 +49,7 @@ pub struct Journals {
     folder: PathBuf,
     header: Header,
     files: Vec<PathBuf>,
-    /// The runs that are over.
+    /// The finished runs.
     pub records: HashMap<Key, Record>,
     own: Option<Own>,
 }
@@ -66,7 +66,7 @@ impl Journals {
     /// Reads all journals of a folder.
     ///
     /// # Errors
-    /// A journal of another experiment, one that is damaged, or two that disagree.
+    /// A journal of another experiment, a damaged journal, or two that disagree.
     pub fn read(folder: &Path, header: Header, plan: &Plan) -> Result<Self> {
         let mut this = Self { folder: folder.into(), header, files: vec![], records: HashMap::new(), own: None };
         this.refresh(plan)?;
@@ -102,7 +102,7 @@ impl Journals {
         for line in 1.. {
             text.clear();
             let length = file.read_until(b'\n', &mut text).context("cannot read it")? as u64;
-            // A line without its end was cut by a kill or a full disk: its run is run again.
+            // A kill or a full disk has cut a line without its end: its run is repeated.
             let Some((b'\n', bytes)) = text.split_last().map(|(last, rest)| (*last, rest)) else { return Ok(()) };
             let damaged = || format!("line {line} is damaged; remove the line, and its run is run again");
             let record = checked(bytes).with_context(damaged)?;
@@ -130,7 +130,7 @@ impl Journals {
         Ok(())
     }
 
-    /// Adds a record; that of a run twice must be the same, except for its time.
+    /// Adds a record. Two records of a run must be equal, except for the time.
     fn add(&mut self, key: Key, record: Record) -> Result<()> {
         let Some(known) = self.records.get(&key) else {
             self.records.insert(key, record);
@@ -144,10 +144,10 @@ impl Journals {
         Ok(())
     }
 
-    /// Writes a run to the journal of this process, which is made for the first.
+    /// Writes a run to the journal of this process, which the first run creates.
     ///
     /// # Errors
-    /// The system's, such as a full disk.
+    /// An error of the system, such as a full disk.
     pub fn append(&mut self, key: Key, trained: &Trained, task: usize) -> Result<()> {
         let Trained { outcome, epochs, seconds } = trained;
         if self.own.is_none() {
@@ -165,7 +165,7 @@ impl Journals {
         });
         if let Err(error) = written {
             let what = format!("cannot write the journal '{}'", path.display());
-            // Its last line may be cut, and nothing may follow that.
+            // Its last line may be cut, and nothing may follow a cut line.
             self.own = None;
             return Err(error).context(what);
         }
@@ -188,7 +188,7 @@ impl Journals {
                 .keep()?;
             let text = line(&self.header)?;
             file.write_all(&text)?;
-            // As the folder's other journals are named, which a temporary file is not.
+            // The same form of path as for the other journals; a temporary file's path can differ.
             let path = self.folder.join(kept.file_name().context("no name")?);
             anyhow::Ok((file, path, text.len() as u64))
         };
@@ -199,10 +199,10 @@ impl Journals {
         Ok(Own { file, number: self.files.len() - 1, length, synced: Instant::now() })
     }
 
-    /// Makes what is written outlast a crash of the machine.
+    /// Flushes the journal to disk, so that it survives a crash of the machine.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub fn sync(&self) -> Result<()> {
         let sync = self.own.as_ref().map_or(Ok(()), |own| own.file.sync_data());
         sync.with_context(|| format!("cannot write the journal in '{}'", self.folder.display()))
@@ -211,7 +211,7 @@ impl Journals {
     /// The epochs of a confirmation.
     ///
     /// # Errors
-    /// A journal that is gone or has changed.
+    /// A missing or changed journal.
     pub fn epochs(&self, key: Key) -> Result<Vec<Epoch>> {
         let Some(&Record { at: (number, at), .. }) = self.records.get(&key) else {
             bail!("{key} is not in any journal")
@@ -232,7 +232,7 @@ impl Journals {
 /// The journals of a folder.
 ///
 /// # Errors
-/// The system's.
+/// An error of the system.
 pub fn paths(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = || -> std::io::Result<Vec<PathBuf>> {
         let mut paths = vec![];

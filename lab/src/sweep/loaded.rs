@@ -1,4 +1,4 @@
-//! The rows of a problem, and what a seed trains of it.
+//! The rows of a problem, and the training that a seed gives.
 
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ pub struct Loaded {
     source: Source,
 }
 
-/// What is trained on one seed.
+/// The subject of training for one seed.
 pub enum Subject {
     /// A network on rows.
     Network(Data),
@@ -41,11 +41,11 @@ pub enum Subject {
 }
 
 impl Loaded {
-    /// A problem with its file read, if it has one, whose name and SHA-256 are filled in. The file is one of `given`, of
-    /// the same name, or lies in `folder`.
+    /// A problem with its file read, if it has one; the file's name and SHA-256 are filled in. The file is one of
+    /// `given` with the same name, or lies in `folder`.
     ///
     /// # Errors
-    /// No such file, another SHA-256, or a file that is no table.
+    /// A missing file, another SHA-256, or a file that is not a table.
     pub fn new(problem: &mut Problem, given: &[PathBuf], folder: &Path) -> Result<Loaded> {
         let source = if let Some(function) = problem.function() {
             Source::Function(function)
@@ -86,7 +86,7 @@ impl Loaded {
         Ok(Loaded { problem: problem.clone(), dtype: problem.dtype()?, source })
     }
 
-    /// Notes of the reader of its file.
+    /// Notes of the reader of the problem's file.
     pub fn notes(&self) -> &[String] {
         if let Source::Rows(table) = &self.source { &table.notes } else { &[] }
     }
@@ -96,7 +96,7 @@ impl Loaded {
         matches!(self.source, Source::Rows(_))
     }
 
-    /// What is predicted.
+    /// The task type.
     pub fn task_type(&self) -> TaskType {
         match &self.source {
             Source::Rows(table) if table.classes.is_empty() => TaskType::Regression,
@@ -104,7 +104,7 @@ impl Loaded {
         }
     }
 
-    /// Rows in all; none for a function.
+    /// The number of rows; none for a function.
     pub fn rows(&self) -> Option<usize> {
         match &self.source {
             Source::Points(points) => Some(points.samples),
@@ -131,7 +131,7 @@ impl Loaded {
         self.sizes().windows(2).flat_map(|pair| [vec![pair[1], pair[0]], vec![pair[1]]]).collect()
     }
 
-    /// Variables of the same names and dimensions, all zero.
+    /// Zero variables with the same names and dimensions.
     ///
     /// # Errors
     /// An error of Candle.
@@ -141,7 +141,7 @@ impl Loaded {
         self.dims().into_iter().enumerate().map(var).collect()
     }
 
-    /// Rows for training, validation and testing; none of a function.
+    /// The number of rows for training, validation and testing; 0 for a function.
     fn parts(&self, split: &Split) -> [usize; 3] {
         let rows = self.rows().unwrap_or(0);
         let part = |rows: usize, share: f64| (share * rows as f64).ceil() as usize;
@@ -150,13 +150,13 @@ impl Loaded {
         [rows - test - validation, validation, test]
     }
 
-    /// Batches of an epoch.
+    /// The number of batches of an epoch.
     pub fn batches(&self, experiment: &Experiment) -> usize {
         let [train, ..] = self.parts(&experiment.split);
         if experiment.training.batch_size == 0 { 1 } else { train.div_ceil(experiment.training.batch_size).max(1) }
     }
 
-    /// How a network is trained on it.
+    /// How a network is trained on the problem.
     ///
     /// # Errors
     /// An unknown activation.
@@ -173,7 +173,8 @@ impl Loaded {
         })
     }
 
-    /// Memory that so many trainings at once take at the least, beside the file, with the optimizer that has most state.
+    /// The least memory of this many simultaneous trainings, besides the file, with the optimizer that has the most
+    /// state.
     ///
     /// # Errors
     /// See [`Loaded::settings`].
@@ -197,8 +198,8 @@ impl Loaded {
             .of(format!("optimizer '{}'", spec.text()), workers as f64 * bytes.state))
     }
 
-    /// The rows of a seed; none of a function. Points are drawn and divided by the seed of the run, as `train --seed` does. Rows
-    /// of a file have the test rows of the experiment's seed, so that tuning never sees them.
+    /// The rows of a seed; none for a function. Points are drawn and divided by the seed of the run, as `train --seed`
+    /// does. In a file, the experiment's seed determines the test rows, so that tuning never sees them.
     ///
     /// # Errors
     /// Too few rows to divide, or numbers that overflow.
@@ -212,7 +213,7 @@ impl Loaded {
         }
     }
 
-    /// What a seed trains: a network on its rows, or a function from a point.
+    /// The subject of a seed: a network on its rows, or a function from a point.
     ///
     /// # Errors
     /// See [`Loaded::dataset`].

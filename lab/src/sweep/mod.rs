@@ -74,7 +74,7 @@ impl Sweep {
     /// The comparison of an experiment. The files of its problems are among those `given`, or in `folder`.
     ///
     /// # Errors
-    /// A file that is not there or no table, a search that is not possible, an optimizer that cannot train a problem.
+    /// A missing or malformed file, a search that is not possible, or an optimizer that cannot train a problem.
     pub fn new(mut experiment: Experiment, given: &[PathBuf], folder: &Path) -> Result<Self> {
         let problems =
             experiment.problem.iter_mut().map(|problem| Loaded::new(problem, given, folder)).collect::<Result<_>>()?;
@@ -94,10 +94,10 @@ impl Sweep {
         Ok(this)
     }
 
-    /// Checks that so many trainings at once have the memory that they need at the least.
+    /// Checks that there is enough memory for this many simultaneous trainings.
     ///
     /// # Errors
-    /// They have not.
+    /// There is not enough memory.
     fn check_memory(&self, workers: usize) -> Result<()> {
         self.problems.iter().try_for_each(|problem| problem.needs(&self.experiment, workers)?.check())
     }
@@ -111,7 +111,7 @@ impl Sweep {
         self.plan.pairs().map(winner).collect()
     }
 
-    /// What moves which variables of a problem, where it is not one optimizer that moves all.
+    /// Which optimizer moves which variables of a problem, unless one optimizer moves all.
     fn notes(&self, problem: &Loaded) -> Vec<String> {
         let Ok(vars) = problem.vars() else { return vec![] };
         let note = |optimizer: &experiment::Optimizer| {
@@ -120,7 +120,7 @@ impl Sweep {
         self.experiment.optimizer.iter().filter_map(note).collect()
     }
 
-    /// What a seed trains.
+    /// The subject of a seed.
     ///
     /// # Errors
     /// See [`Loaded::subject`].

@@ -1,4 +1,4 @@
-//! The picture of a comparison. Left, how the score depends on the learning rate; right, what the confirmation measured.
+//! The picture of a comparison. Left, the score by learning rate; right, the losses of the confirmation.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -13,46 +13,46 @@ use crate::plot::{
     Axis, Drawn, FONT, GRAY, INK, PALETTE, Picture, Scale, dash, fitted, marker, mesh, register_font, title_font,
 };
 
-/// Pixels across.
+/// Pixels of the width.
 const WIDTH: u32 = 1600;
-/// Pixels above the panels, and the least of a row of panels.
+/// Pixels above the panels, and the least pixels of a row of panels.
 const TOP: u32 = 64;
 const ROW: u32 = 560;
-/// Pixels of an optimizer in the right panel, and what is above and below them.
+/// Pixels of an optimizer's line in the right panel, and of the space around all lines.
 const LINE: u32 = 30;
 const AROUND: u32 = 130;
-/// Pixels of the line below a row of panels, and of one below all.
+/// Pixels of the note below a row of panels, and of the note below all rows.
 const NOTE: u32 = 30;
 /// The most pixels for the names of optimizers.
 const NAMES: u32 = 330;
-/// Pixels of the line beside a name: two of the longest dashes, as one looks like a line without.
+/// Pixels of the line beside a name: two of the longest dashes, because a single dash looks like a solid line.
 const SAMPLE: u32 = 67;
-/// Bands of more optimizers hide each other, and so do lines: these are the best.
+/// The most optimizers with bands and prominent lines: those of more optimizers would hide each other.
 const MOST_BANDS: usize = 8;
 /// The most optimizers that are drawn. A picture of thousands takes gigabytes.
 const MOST_ROWS: usize = 64;
-/// Losses this many times that of a constant prediction stand at the end of their axis.
+/// Losses above this many times the loss of a constant prediction are drawn at the end of their axis.
 const MOST_OF_BASELINE: f64 = 10.;
 /// The most problems that are drawn.
 const MOST: usize = 6;
 
-/// A picture of all problems, or of the first.
+/// A picture of all problems, or of the first ones.
 pub struct Comparison {
     title: String,
     problems: Vec<Panels>,
-    /// Which problems are not drawn; nothing if all are.
+    /// Which problems are not drawn; empty if all are.
     left_out: String,
 }
 
 /// A problem.
 struct Panels {
-    /// What stands above both panels; nothing if there is one problem.
+    /// The heading of both panels; empty if there is one problem.
     name: String,
     /// Whether it is a function, which has no test rows.
     is_function: bool,
-    /// From the lowest test loss.
+    /// Optimizers, from the lowest test loss.
     optimizers: Vec<Optimizer>,
-    /// How many others are not drawn.
+    /// The number of optimizers that are not drawn.
     left_out: usize,
     /// The score of a constant prediction.
     baseline: f64,
@@ -62,11 +62,11 @@ struct Optimizer {
     name: String,
     /// Its number in the experiment.
     look: usize,
-    /// By learning rate, from the lowest; empty where it is not searched.
+    /// By learning rate, from the lowest; empty if it is not searched.
     rates: Vec<Rate>,
-    /// The winner's score, or the lowest if nothing won.
+    /// The winner's score, or the lowest score if no setting won.
     best: Option<f64>,
-    /// Test losses of the confirmation that are finite, and how many are not.
+    /// Finite test losses of the confirmation, and the number of those that are not finite.
     losses: Vec<f64>,
     diverged: usize,
     quartiles: Option<[f64; 3]>,
@@ -143,13 +143,13 @@ impl Panels {
         Self { name, is_function, optimizers, left_out, baseline }
     }
 
-    /// Pixels for the names with their lines.
+    /// Pixels of the width of the names with their lines.
     fn names(&self) -> u32 {
         let width = |optimizer: &Optimizer| names_font(1).box_size(&optimizer.name).map_or(0, |(width, _)| width);
         self.optimizers.iter().map(width).max().unwrap_or(0).min(NAMES) + SAMPLE + 40
     }
 
-    /// Pixels down.
+    /// Pixels of the height.
     fn height(&self) -> u32 {
         ROW.max(self.optimizers.len() as u32 * LINE + AROUND)
     }
@@ -188,7 +188,7 @@ impl Panels {
         fitted(&format!("{what}{name}"), &(FONT, 21).into_font(), WIDTH / 2 - 80)
     }
 
-    /// What stands below both panels.
+    /// The note below both panels.
     fn notes(&self) -> [String; 2] {
         let any = |is: fn(&Rate) -> bool| self.optimizers.iter().flat_map(|optimizer| &optimizer.rates).any(is);
         let without = self.optimizers.iter().any(|optimizer| optimizer.rates.is_empty());
@@ -214,7 +214,7 @@ impl Panels {
         let mut scores: Vec<f64> = all().map(|rate| rate.score).collect();
         scores.extend(self.optimizers.iter().filter_map(|optimizer| optimizer.best).chain([self.baseline]));
         if bands {
-            // A band leaves the axis a decade below all scores, lest one lucky seed press the others flat.
+            // A band is cut a decade below all scores, so that a single lucky seed does not flatten the others.
             let least = scores.iter().copied().fold(f64::INFINITY, f64::min);
             let lowest = if least > 0. { least / 10. } else { f64::NEG_INFINITY };
             scores.extend(all().flat_map(|rate| [rate.low.max(lowest), rate.high]));
@@ -253,7 +253,7 @@ impl Panels {
                 chart.draw_series([Polygon::new(upper.chain(lower).collect::<Vec<_>>(), color.mix(0.12))])?;
             }
         }
-        // The best are on top.
+        // The best are drawn last, on top.
         for (rank, optimizer) in self.optimizers.iter().enumerate().rev() {
             let strong = rank < MOST_BANDS;
             let color = PALETTE[optimizer.look % PALETTE.len()].mix(if strong { 1. } else { 0.3 });
@@ -266,7 +266,7 @@ impl Panels {
             if let Some([dash, gap]) = dash(optimizer.look) {
                 chart.draw_series(DashedLineSeries::new(points, dash * zoom, gap * zoom, style))?;
             } else {
-                // Single segments: the bitmap's joints shoot out at sharp turns.
+                // Separate segments: the bitmap's joints protrude at sharp turns.
                 chart.draw_series(points.windows(2).map(|part| PathElement::new(part.to_vec(), style)))?;
             }
             for rate in &optimizer.rates {

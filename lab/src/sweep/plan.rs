@@ -10,18 +10,18 @@ use super::runs::Phase;
 use super::seeds::Seeds;
 use super::space::{Setting, Settings};
 
-/// Which run: numbers in the experiment, from 0.
+/// The key of a run: indices in the experiment, from 0.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Key {
-    /// What it is for.
+    /// The purpose of the run.
     pub phase: Phase,
-    /// The problem.
+    /// The index of the problem.
     pub problem: usize,
-    /// The optimizer.
+    /// The index of the optimizer.
     pub optimizer: usize,
-    /// Its setting.
+    /// The index of the setting.
     pub trial: usize,
-    /// The seed, among those of the phase.
+    /// The index of the seed among those of the phase.
     pub seed: usize,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Key {
     }
 }
 
-/// What is to be run.
+/// The runs of an experiment.
 pub struct Plan {
     /// The settings of each optimizer.
     pub settings: Vec<Settings>,
@@ -68,7 +68,7 @@ impl Plan {
         keys
     }
 
-    /// All confirmations of these settings, one or none for each of [`Plan::pairs`].
+    /// All confirmation runs of these settings, one or none for each of [`Plan::pairs`].
     pub fn confirmation(&self, winners: &[Option<usize>]) -> Vec<Key> {
         let phase = Phase::Confirm;
         let mut keys = vec![];
@@ -79,7 +79,7 @@ impl Plan {
         keys
     }
 
-    /// Each problem with each optimizer.
+    /// Each combination of a problem and an optimizer.
     pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let optimizers = self.settings.len();
         (0..self.problems).flat_map(move |problem| (0..optimizers).map(move |optimizer| (problem, optimizer)))
@@ -98,7 +98,7 @@ impl Plan {
         &self.settings[key.optimizer].all[key.trial]
     }
 
-    /// Whether the plan can have this run.
+    /// Whether this run is possible in the plan.
     pub fn has(&self, key: Key) -> bool {
         let seeds = match key.phase {
             Phase::Tune => self.seeds.tune.len(),

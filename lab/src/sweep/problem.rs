@@ -13,10 +13,10 @@ use crate::nn::Activation;
 
 /// The name of a problem whose rows are in a file.
 pub const CSV: &str = "csv";
-/// Noise on the start of a test function, so that its seeds differ.
+/// Noise on the start of a test function, so that seeds differ.
 const START_NOISE: f64 = 0.1;
 
-/// A problem as an experiment names it. A key that is not of its kind is not set.
+/// A problem as an experiment names it. A key that does not belong to its kind is not set.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Problem {
@@ -24,21 +24,21 @@ pub struct Problem {
     pub name: String,
     /// Its name in files and pictures; `name`, or that of the file, if it is not set.
     pub label: Option<String>,
-    /// Points in all.
+    /// The number of points.
     pub samples: Option<usize>,
-    /// Standard deviation of the noise on each coordinate; of a test function, on each coordinate of the start.
+    /// Standard deviation of the noise on each coordinate; for a test function, on each coordinate of the start.
     pub noise: Option<f64>,
     /// Radius of the inner circle.
     pub factor: Option<f64>,
-    /// Centers of blobs.
+    /// The number of centers of blobs.
     pub centers: Option<usize>,
-    /// The file, by its name without folders.
+    /// The name of the file, without folders.
     pub data: Option<String>,
     /// SHA-256 of the file.
     pub sha256: Option<String>,
     /// The column of the file that is predicted.
     pub target_column: Option<String>,
-    /// What it holds: classes, or numbers.
+    /// What it contains: classes, or numbers.
     pub task_type: Option<String>,
     /// Columns of the file to leave out.
     pub drop: Option<Vec<String>>,
@@ -65,12 +65,12 @@ impl Problem {
         self.label.as_deref().unwrap_or(&self.name)
     }
 
-    /// The test function that it is, if it is one.
+    /// Its test function, if it is one.
     pub fn function(&self) -> Option<&'static Function> {
         Function::named(&self.name).ok()
     }
 
-    /// The keys that it may have.
+    /// The keys that the problem may have.
     ///
     /// # Errors
     /// An unknown name.
@@ -86,7 +86,7 @@ impl Problem {
         Ok([&["name", "label"], of_rows, &["hidden", "activation", "dtype"]].concat())
     }
 
-    /// A key that a file must name and does not.
+    /// A key that an experiment's file must have for this problem, and that is missing.
     ///
     /// # Errors
     /// An unknown name.
@@ -98,7 +98,7 @@ impl Problem {
         Ok(self.keys()?.into_iter().find(|key| !is_optional(key) && !given.contains_key(*key)))
     }
 
-    /// Sets its keys on the problems that may have them. Returns those that none may have.
+    /// Sets its keys on the problems that may have them. Returns the keys that no problem may have.
     ///
     /// # Errors
     /// A problem with an unknown name.
@@ -121,7 +121,7 @@ impl Problem {
         Ok(unused)
     }
 
-    /// Sets what has a default, and checks all but the rows.
+    /// Sets defaults, and checks everything except the rows.
     ///
     /// # Errors
     /// An unknown name, a key that the problem does not have, or a value that is not allowed.

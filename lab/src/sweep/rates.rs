@@ -1,11 +1,11 @@
-//! What was tried at each learning rate.
+//! The results at each learning rate.
 
 use std::collections::BTreeMap;
 
 use super::runs::{Phase, Run};
 use super::statistics::{Optimizer, Which, quartiles};
 
-/// What was tried at a learning rate: the best of its settings.
+/// The result at a learning rate: the best of its settings.
 pub struct Rate {
     /// The learning rate.
     pub lr: f64,
@@ -23,9 +23,9 @@ pub struct Rate {
     pub wins: bool,
 }
 
-/// The learning rates of an optimizer's tuning runs, from the lowest; empty where it is not searched.
+/// The learning rates of an optimizer's tuning runs, from the lowest; empty if it is not searched.
 pub fn rates(keys: &[String], tune: &[&Run], statistics: &Optimizer, which: Which) -> Vec<Rate> {
-    // That of a wrapper's base counts as its own.
+    // The learning rate of a wrapper's base counts as its own.
     let is_rate = |key: &str| key.trim_start_matches("base_") == "lr";
     let rate = |run: &Run| {
         let mut pairs = keys.iter().zip(&run.searched);
@@ -52,7 +52,8 @@ pub fn rates(keys: &[String], tune: &[&Run], statistics: &Optimizer, which: Whic
     rates
 }
 
-/// The mean baseline of the tuning runs. As scores are means over these runs, a setting that always fails stands on it.
+/// The mean baseline of the tuning runs. Scores are means over these runs, so a setting that always fails has this
+/// score.
 pub fn baseline(runs: &[&Run]) -> f64 {
     let tuned = runs.iter().filter(|run| run.phase == Phase::Tune);
     let (n, sum) = tuned.fold((0u32, 0.), |(n, sum), run| (n + 1, sum + run.outcome.baseline_loss));

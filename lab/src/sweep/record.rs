@@ -1,4 +1,4 @@
-//! What the report draws of networks: the best setting of each optimizer, trained again on the first of the fresh seeds.
+//! Networks that the report draws: the best setting of each optimizer, trained again on the first of the fresh seeds.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -8,12 +8,12 @@ use super::statistics::Statistics;
 use crate::details::{Problem, Recorder, Recording};
 use crate::train::train;
 
-/// The most optimizers of a problem, and the most problems: more could not be drawn.
+/// The most optimizers of a problem, and the most problems: a page could not show more.
 const OPTIMIZERS: usize = 12;
 const PROBLEMS: usize = 6;
 
 impl Sweep {
-    /// Trains again what is drawn. A function has no network.
+    /// Trains the drawn networks again. A function has no network.
     ///
     /// # Errors
     /// An error of Candle.

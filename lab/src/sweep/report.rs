@@ -24,7 +24,7 @@ pub fn is_comparison(summary: &serde_json::Value) -> bool {
     summary.get(SUMMARY_KEY).is_some()
 }
 
-/// The sections of a comparison with this summary, whose lines have so many points at most.
+/// The sections of a comparison with this summary, with at most `points` points per line.
 ///
 /// # Errors
 /// Files that the program did not write.
@@ -37,7 +37,7 @@ pub fn sections(summary: &serde_json::Value, files: &Files, points: usize) -> Re
         Ok(times)
     })?;
     let statistics = statistics(&runs, experiment.tuning.score, experiment.seed);
-    // Numbers that are read from text are compared with such.
+    // The other numbers are read from text, so ours must be too.
     let ours: serde_json::Value = serde_json::from_str(&serde_json::to_string(&statistics)?)?;
     ensure!(summary["statistics"] == ours, "'runs.csv' is not the one that {SUMMARY} is of");
     let answer = files.text(ANSWER)?;
@@ -107,21 +107,21 @@ pub fn sections(summary: &serde_json::Value, files: &Files, points: usize) -> Re
     Ok(sections)
 }
 
-/// A text in which long labels are as the legend has them.
+/// Replaces long labels in a text by their short names in the legend.
 fn shortened(text: &str, labels: &[&str], optimizers: &[Optimizer]) -> String {
     let mut long: Vec<(&&str, &Optimizer)> =
         labels.iter().zip(optimizers).filter(|(label, optimizer)| **label != optimizer.name).collect();
-    // A label that begins like another must not be taken for it.
+    // Long labels first: a label may begin with another.
     long.sort_by_key(|(label, _)| std::cmp::Reverse(label.len()));
     long.iter().fold(text.to_owned(), |text, (label, optimizer)| text.replace(**label, &optimizer.name))
 }
 
-/// Quartiles over seeds of the columns of `losses.csv`, by problem and optimizer: epochs with these.
+/// Quartiles over seeds of the columns of `losses.csv`, by problem and optimizer; each epoch has its own.
 type Bands = HashMap<String, BandsOfProblem>;
 type BandsOfProblem = HashMap<String, Vec<Band>>;
 type Band = (usize, [Option<[f64; 3]>; 4]);
 
-/// Reads so many rows of so many epochs, of which some are drawn.
+/// Reads `rows` rows for `epochs` epochs; some epochs are drawn.
 fn bands(file: &mut dyn std::io::Read, rows: usize, epochs: usize, most: usize) -> Result<Bands> {
     let mut read = 0;
     let stride = epochs.div_ceil(most.max(2)).max(1);
@@ -140,7 +140,7 @@ fn bands(file: &mut dyn std::io::Read, rows: usize, epochs: usize, most: usize) 
         }
     }
     ensure!(read == rows, "it has {read} rows, and the runs have {rows} epochs");
-    // A run that diverged ends there: what is left of it is worse than all others.
+    // A diverged run has no later epochs: they count as worse than all others.
     let of_epoch = |(epoch, columns): (usize, [Vec<f64>; 4]), seeds: usize| {
         let band = |(column, mut values): (usize, Vec<f64>)| {
             let worst = if column < 2 { f64::INFINITY } else { f64::NEG_INFINITY };
@@ -161,7 +161,7 @@ fn bands(file: &mut dyn std::io::Read, rows: usize, epochs: usize, most: usize) 
     Ok(all.into_iter().map(|(name, optimizers)| (name, of_problem(optimizers))).collect())
 }
 
-/// What the figures of a problem are made of.
+/// The data for the figures of a problem.
 struct OfProblem<'a> {
     experiment: &'a Experiment,
     label: &'a str,
@@ -186,13 +186,13 @@ impl OfProblem<'_> {
         all.into_iter().filter(is_drawn).map(named).collect()
     }
 
-    /// Each optimizer of the experiment with its number.
+    /// Each optimizer of the experiment with its index.
     fn each(&self) -> impl Iterator<Item = (usize, &statistics::Optimizer)> {
         let of = |(at, label): (usize, &&str)| Some((at, self.found.optimizers.get(*label)?));
         self.labels.iter().enumerate().filter_map(of)
     }
 
-    /// What a test loss is called.
+    /// The name of a test loss.
     fn loss(&self) -> &'static str {
         if self.is_function { "Value" } else { "Test loss" }
     }
@@ -222,7 +222,7 @@ impl OfProblem<'_> {
         );
         let mut figure = curves::figure(self.task, self.optimizers, note, series);
         if self.is_function {
-            // The value before and after a step are the same column, shifted by one.
+            // The values before and after a step are the same column, shifted by one.
             figure.panels.truncate(1);
         }
         figure
@@ -460,7 +460,7 @@ impl OfProblem<'_> {
     }
 }
 
-/// What holds over several problems.
+/// The section over several problems.
 fn over_problems(
     statistics: &Statistics,
     labels: &[&str],
@@ -474,7 +474,7 @@ fn over_problems(
     let rows = ranks.iter().map(|(at, rank)| vec![optimizers[*at].name.clone(), short(*rank)]).collect();
     let figure = over.profile.as_ref().map(|profile| {
         let line = |(label, shares): &(String, Vec<f64>)| {
-            // Steps: a share holds up to the next factor.
+            // A staircase: a share holds up to the next factor.
             let corners = profile.tau.iter().zip(shares).enumerate().flat_map(|(i, (tau, share))| {
                 let earlier = i.checked_sub(1).map(|i| [*tau, 100. * shares[i]]);
                 earlier.into_iter().chain([[*tau, 100. * share]])

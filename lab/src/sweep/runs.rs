@@ -27,20 +27,20 @@ const AFTER: [&str; 10] = [
     "gradient_evaluations",
     "evaluations_to_target",
 ];
-/// The status of a run that went on to the last epoch.
+/// The status of a run that reached the last epoch.
 const OK: &str = "ok";
-/// The status of a run that did not, before the epoch.
+/// The status of a diverged run; its epoch follows.
 const DIVERGED: &str = "diverged@";
 /// The searched key that is the learning rate.
 pub(super) const RATE: &str = "lr";
 
-/// What a run is for.
+/// The purpose of a run.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// To find the best setting of an optimizer.
     Tune,
-    /// To measure that setting, on seeds that were not seen before.
+    /// To measure that setting, on fresh seeds.
     Confirm,
 }
 
@@ -56,20 +56,20 @@ impl Phase {
     }
 }
 
-/// What came of one training.
+/// The outcome of one training.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Outcome {
-    /// The epoch, from 1, whose training or validation loss was the first that is not finite.
+    /// The first epoch, from 1, whose training or validation loss is not finite.
     pub diverged_at: Option<usize>,
-    /// After the last epoch; infinite if the run diverged.
+    /// Validation loss after the last epoch; infinite if the run diverged.
     pub validation_loss: f64,
-    /// The lowest of all epochs; infinite if the run diverged.
+    /// Lowest validation loss of all epochs; infinite if the run diverged.
     pub validation_best: f64,
     /// The epoch, from 1, of that loss.
     pub best_epoch: Option<usize>,
     /// The loss of the best constant prediction on the run's validation rows.
     pub baseline_loss: f64,
-    /// On the test rows, in a confirmation; infinite if the run diverged.
+    /// Loss on the test rows, in a confirmation; infinite if the run diverged.
     pub test_loss: Option<f64>,
     /// Share of test rows predicted correctly, in a confirmation.
     pub test_accuracy: Option<f64>,
@@ -77,26 +77,26 @@ pub struct Outcome {
     pub epochs_to_target: Option<f64>,
     /// Gradients that the whole run computed.
     pub gradient_evaluations: u64,
-    /// Gradients computed until then, in a confirmation; infinite if the target was never reached.
+    /// Gradients computed until the target, in a confirmation; infinite if the target was never reached.
     pub evaluations_to_target: Option<f64>,
 }
 
-/// A row: which training, and what came of it.
+/// A row: a training and its outcome.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     /// The problem's name.
     pub problem: String,
     /// The optimizer's label.
     pub optimizer: String,
-    /// What it was for.
+    /// The purpose of the run.
     pub phase: Phase,
     /// The number of the setting, from 0.
     pub trial: usize,
     /// The seed.
     pub seed: u32,
-    /// The text of each key of the table, none where the optimizer does not search it.
+    /// The text of each key of the table; none if the optimizer does not search the key.
     pub searched: Vec<Option<String>>,
-    /// What came of it.
+    /// The outcome of the run.
     pub outcome: Outcome,
 }
 
@@ -113,7 +113,7 @@ impl Runs {
     /// Reads a table.
     ///
     /// # Errors
-    /// A column that is missing, and a cell that is not what its column holds; the message names line and column.
+    /// A missing column, or a cell that does not fit its column; the message names line and column.
     pub fn read(from: impl Read) -> Result<Self> {
         let reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(from);
         let mut records = reader.into_records();
@@ -126,7 +126,7 @@ impl Runs {
     /// Writes the table.
     ///
     /// # Errors
-    /// A writer that fails, and a row with another number of searched keys than the table.
+    /// A failing writer, or a row with another number of searched keys than the table.
     pub fn write(&self, to: impl Write) -> Result<()> {
         let mut writer = csv_writer(to);
         writer.write_record(BEFORE.into_iter().chain(self.keys.iter().map(String::as_str)).chain(AFTER))?;
@@ -138,7 +138,7 @@ impl Runs {
     }
 }
 
-/// The searched keys of a header, which has all the other columns in their order.
+/// The searched keys of a header, which must have all other columns in their order.
 fn keys(header: &StringRecord) -> Result<Vec<String>> {
     let names: Vec<&str> = header.iter().collect();
     let end = names.iter().position(|&name| name == AFTER[0]).unwrap_or(names.len());
@@ -206,7 +206,7 @@ impl<'a> Row<'a> {
         let phase = Phase::ALL.into_iter().find(spelled).ok_or_else(|| self.error("phase", "tune, confirm"))?;
         let keys = BEFORE.len()..self.header.len() - AFTER.len();
         let searched = keys.map(|i| self.cells.get(i).filter(|text| !text.is_empty()).map(Into::into)).collect();
-        // The width of the rates that work is computed from it.
+        // The width of the working range of learning rates is computed from it.
         let rate = self.number(RATE, RATES)?;
         ensure!(rate.is_none_or(f64::is_finite), self.error(RATE, RATES));
         Ok(Run {

@@ -10,7 +10,7 @@ pub fn derive(experiment_seed: u32, words: &[&dyn Display]) -> u32 {
     (bits(experiment_seed, words) >> 32) as u32
 }
 
-/// A number from 0 up to, but not including, 1, of 53 bits of the same hash.
+/// A number in [0, 1) from 53 bits of the same hash.
 pub fn share(experiment_seed: u32, words: &[&dyn Display]) -> f64 {
     (bits(experiment_seed, words) >> 11) as f64 / (1u64 << 53) as f64
 }
@@ -35,7 +35,7 @@ pub struct Seeds {
 }
 
 impl Seeds {
-    /// As many seeds as named. More of them begin with the same ones.
+    /// This many seeds of each phase. More seeds begin with the same ones.
     pub fn new(experiment_seed: u32, tune: usize, confirm: usize) -> Self {
         let mut seen = HashSet::new();
         let mut first = |phase: &str, n| {
@@ -46,7 +46,8 @@ impl Seeds {
     }
 }
 
-/// Halves of `n` things, ⌈n/2⌉ each, as indices in order: all of them up to 12 things, else 1000 drawn.
+/// Subsets of `n` things, of ⌈n/2⌉ each, as ascending indices: all subsets for up to 12 things, otherwise 1000 drawn
+/// ones.
 pub fn halves(n: usize, experiment_seed: u32) -> Vec<Vec<usize>> {
     const ALL: usize = 12;
     const DRAWN: usize = 1000;

@@ -12,11 +12,11 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::seeds;
 use crate::optimizer::parse;
 
-/// The values of one hyperparameter: `1e-4..1` in equal ratios, `lin 0..1` in equal steps, `1e-4..1#4` so many of them,
-/// `0..1/0.1` by a step, `0.8|0.9` these.
+/// The values of one hyperparameter: `1e-4..1` with equal ratios, `lin 0..1` with equal steps, `1e-4..1#4` with a
+/// count, `0..1/0.1` with a step size, `0.8|0.9` as a list.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Range {
-    /// These values.
+    /// Listed values.
     List(Vec<String>),
     /// Numbers between two ends.
     Between {
@@ -26,16 +26,16 @@ pub enum Range {
         to: f64,
         /// How they are spaced.
         scale: Scale,
-        /// How many; without it the search decides.
+        /// The number of values; without it, the search decides.
         points: Option<usize>,
     },
-    /// Numbers by a step from the first, up to the last.
+    /// Numbers from the first to the last with a step size.
     Step {
-        /// The least.
+        /// The first number.
         from: f64,
-        /// None is greater.
+        /// The upper limit.
         to: f64,
-        /// The difference of neighbors.
+        /// The step size.
         by: f64,
     },
 }
@@ -49,9 +49,9 @@ pub enum Scale {
     Linear,
 }
 
-/// An error names so many settings.
+/// The most settings that an error message names.
 const NAMED: usize = 3;
-/// A range may name this many values.
+/// The most values of a range.
 const MOST_VALUES: usize = 1_000_000;
 const ALLOWED: &str = "1e-4..1, lin 0..1, 1e-4..1#4, 0..1/0.1, or values such as 0.8|0.9";
 
@@ -96,7 +96,7 @@ impl FromStr for Range {
     }
 }
 
-/// The text of a value as it is written everywhere. Whether the optimizer allows it is known when its spec is read.
+/// A value in the text form used everywhere. The spec's parser decides whether the optimizer allows it.
 fn word(text: &str) -> Option<String> {
     match text.parse::<f64>() {
         Ok(x) if x.is_finite() => Some(number(x)),
@@ -107,7 +107,7 @@ fn word(text: &str) -> Option<String> {
     }
 }
 
-/// The shortest decimals that read back to the same number.
+/// The shortest decimal that reads back as the same number.
 pub fn number(x: f64) -> String {
     Value::Number(x).text()
 }
@@ -127,7 +127,7 @@ impl fmt::Display for Range {
 }
 
 impl Range {
-    /// The values of a range that names them: all but one between ends without a count.
+    /// The values of a range that determines them: every range except one between two ends without a count.
     fn values(&self) -> Option<Vec<String>> {
         match *self {
             Self::List(ref values) => Some(values.clone()),
@@ -145,7 +145,7 @@ impl Range {
         }
     }
 
-    /// The same over two more decades at its lower or its upper end; a range of other values is the same.
+    /// Extends a logarithmic range by two decades at its lower or upper end; other ranges are unchanged.
     pub fn wider(&self, at_its_lower_end: bool) -> Self {
         match *self {
             Self::Between { from, to, scale: scale @ Scale::Log, points } => {
@@ -156,7 +156,7 @@ impl Range {
         }
     }
 
-    /// The value at a share of the range, from 0 to 1 exclusive.
+    /// The value at a share of the range, from 0 to 1, exclusive.
     fn at(&self, share: f64) -> String {
         match (self, self.values()) {
             (_, Some(values)) => values[((share * values.len() as f64) as usize).min(values.len() - 1)].clone(),
@@ -179,7 +179,7 @@ fn short(x: f64) -> f64 {
     format!("{x:.5e}").parse().unwrap_or(x)
 }
 
-/// `n` values between two ends, both as they are; those between are rounded to 6 significant digits.
+/// `n` values between two ends: the ends unchanged, the others rounded to 6 significant digits.
 fn grid(from: f64, to: f64, n: usize, scale: Scale) -> Vec<f64> {
     if n <= 1 {
         return vec![from];
@@ -199,13 +199,13 @@ fn grid(from: f64, to: f64, n: usize, scale: Scale) -> Vec<f64> {
 pub enum Sampler {
     /// All combinations of equally spaced values.
     Grid,
-    /// Each value by itself at random.
+    /// Each value drawn independently at random.
     Random,
     /// Points of a scrambled Sobol sequence.
     Sobol,
 }
 
-/// What is searched: keys with their ranges, in the order given. In TOML, a table of texts; a list may be an array.
+/// The searched keys with their ranges, in the order given. In TOML, a table of texts; a list may be an array.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Search(pub Vec<(String, Range)>);
 
@@ -257,15 +257,15 @@ impl Setting {
 /// The settings of an optimizer.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Each once.
+    /// The distinct settings.
     pub all: Vec<Setting>,
-    /// How many were left out because they were there already.
+    /// The number of repeated settings that were left out.
     pub repeated: usize,
 }
 
 impl Search {
-    /// The search of an optimizer that names none: its learning rate, over three decades to each side of the default, or
-    /// nothing where the spec sets it.
+    /// The default search: the learning rate, over three decades on each side of its default, or nothing if the spec
+    /// sets it.
     pub fn of_learning_rate(spec: &Spec) -> Self {
         let resolved = spec.resolved();
         let is_lr = |key: &str| key.trim_start_matches("base_") == "lr";
@@ -279,11 +279,11 @@ impl Search {
         }
     }
 
-    /// The settings, `trials` at most.
+    /// At most `trials` settings.
     ///
     /// # Errors
-    /// A key that the spec sets, that the optimizer does not have or that is searched twice, a value that it does not
-    /// allow, or lists with more combinations than trials.
+    /// A key that the spec sets, that the optimizer does not have or that is searched twice, a value that the optimizer
+    /// does not allow, or lists with more combinations than trials.
     pub fn settings(&self, spec: &Spec, trials: usize, sampler: Sampler, seed: u32) -> Result<Settings> {
         for (i, (key, _)) in self.0.iter().enumerate() {
             ensure!(!sets(spec, key), "'{key}' is searched, and '{}' sets it; allowed: one of the two", spec.text());
@@ -320,7 +320,7 @@ impl Search {
         Ok(Settings { repeated: tried - all.len(), all })
     }
 
-    /// All combinations, the last key fastest. Values that are named are taken in full; the other ranges share the rest.
+    /// All combinations; the last key varies fastest. Listed values are used in full; the other ranges share the rest.
     fn grid(&self, trials: usize) -> Result<Vec<Vec<String>>> {
         let named: Vec<Option<Vec<String>>> = self.0.iter().map(|(_, range)| range.values()).collect();
         let lists = named.iter().flatten().try_fold(1usize, |product, values| product.checked_mul(values.len()));
@@ -334,7 +334,7 @@ impl Search {
         };
         let columns: Vec<Vec<String>> = self.0.iter().zip(named).map(values).collect();
         if lists > trials {
-            // The last key is the fastest, as the digits of a number.
+            // The last key varies fastest, like the last digit of a number.
             let setting = |mut number: usize| {
                 let digit = |((key, _), column): (&(String, Range), &Vec<String>)| {
                     let value = &column[number % column.len()];
@@ -362,7 +362,7 @@ impl Search {
     }
 }
 
-/// The spec with these keys and values, too.
+/// The spec with these keys and values added.
 fn with(spec: &Spec, pairs: &[(String, String)]) -> Result<Spec> {
     let mut text = spec.text().to_owned();
     for (key, value) in pairs {

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 /// One task of several.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Task {
-    /// Which one, from 0.
+    /// Its index, from 0.
     pub number: usize,
-    /// Of how many.
+    /// The number of tasks.
     pub of: usize,
-    /// Where it is from.
+    /// Its source, such as an option or a scheduler.
     source: &'static str,
 }
 
@@ -22,13 +22,13 @@ impl fmt::Display for Task {
 }
 
 impl Task {
-    /// All of the work.
+    /// The task that does all of the work.
     pub const ALONE: Self = Self { number: 0, of: 1, source: "" };
 
-    /// Reads `I/N`, or `auto` for what the environment says.
+    /// Reads `I/N`, or `auto` to take the task from the environment.
     ///
     /// # Errors
-    /// No such task, or an environment that contradicts itself.
+    /// An invalid task, or an environment that contradicts itself.
     pub fn read(text: &str) -> Result<Self, String> {
         let read = || match text {
             "auto" => Self::from_environment(&|name| std::env::var(name).ok()),
@@ -49,7 +49,8 @@ impl Task {
     /// The task that a scheduler has set in the environment.
     ///
     /// Slurm: an array with `SLURM_ARRAY_TASK_ID`, `_MIN`, `_MAX`, `_STEP` and `_COUNT`. Kubernetes: an indexed job has
-    /// `JOB_COMPLETION_INDEX`, and its manifest sets `JOB_COMPLETIONS`. MPI: rank and size as Open MPI, MPICH or `srun` say.
+    /// `JOB_COMPLETION_INDEX`, and its manifest sets `JOB_COMPLETIONS`. MPI: rank and size as Open MPI, MPICH or `srun`
+    /// say.
     fn from_environment(variable: &dyn Fn(&str) -> Option<String>) -> Result<Self> {
         let number = |name: &str| -> Result<Option<usize>> {
             let Some(text) = variable(name) else { return Ok(None) };

@@ -16,18 +16,18 @@ use crate::minimize::Function;
 use crate::optimizer::{Stepper, Storage};
 use crate::train::{Accuracy, Batch, Data, Epoch, Learner, Measured};
 
-/// A run that is over.
+/// A finished run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trained {
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
-    /// All epochs of a confirmation; none of tuning.
+    /// All epochs of a confirmation; empty for tuning.
     pub epochs: Vec<Epoch>,
     /// Time for training and evaluation.
     pub seconds: f64,
 }
 
-/// What is trained, epoch by epoch.
+/// A network or a function in training, epoch by epoch.
 enum Learning<'a> {
     Network(Box<Learner<'a>>, &'a Data),
     Function(&'static Function, Var),
@@ -52,7 +52,7 @@ impl Learning<'_> {
         }
     }
 
-    /// The loss on some rows. That of a function is its value.
+    /// The loss on some rows; for a function, its value.
     fn evaluate(&self, rows: fn(&Data) -> &Batch, accuracy: Accuracy) -> Result<Measured> {
         match self {
             Self::Network(learner, data) => learner.evaluate(rows(data), accuracy),
@@ -62,7 +62,7 @@ impl Learning<'_> {
         }
     }
 
-    /// The loss of the best constant prediction. That of a function is the value at the start.
+    /// The loss of the best constant prediction; for a function, the value at the start.
     fn baseline(&self) -> Result<f64> {
         match self {
             Self::Network(_, data) => Ok(data.to_choose_by().baseline()),
@@ -71,7 +71,7 @@ impl Learning<'_> {
     }
 }
 
-/// A run to come.
+/// A run before its training.
 pub struct Job<'a> {
     experiment: &'a Experiment,
     problem: &'a Loaded,
@@ -83,7 +83,7 @@ pub struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// The run of a plan, for so many epochs.
+    /// The run of a plan, with this many epochs.
     pub fn new(sweep: &'a Sweep, key: Key, epochs: usize) -> Self {
         let Sweep { experiment, problems, plan } = sweep;
         let (problem, spec, seed) = (&problems[key.problem], &plan.setting(key).spec, plan.seed(key));
@@ -91,7 +91,7 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Trains until the last epoch, or the first whose loss is not finite. `None`: it was stopped.
+/// Trains until the last epoch, or until the first loss that is not finite. `None`: the run was stopped.
 ///
 /// # Errors
 /// An error of Candle.

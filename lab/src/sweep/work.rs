@@ -1,4 +1,4 @@
-//! The runs that are missing, a training per core.
+//! Trains the missing runs, one training per core.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,31 +16,31 @@ use crate::live::Live;
 
 /// The threads that train.
 pub struct Workers<'a> {
-    /// What is run.
+    /// The comparison.
     pub sweep: &'a Sweep,
-    /// How many.
+    /// The number of threads.
     pub threads: usize,
-    /// The number of the task, which the journal is named by.
+    /// The index of the task, which is part of the journal's name.
     pub task: usize,
-    /// Whether to stop: runs that have begun are dropped at the end of an epoch.
+    /// Whether to stop: running trainings are dropped at the end of an epoch.
     pub stop: &'a (dyn Fn() -> bool + Sync),
     /// Counts the runs, with a line for each optimizer.
     pub live: &'a Live,
 }
 
 impl Workers<'_> {
-    /// Runs these and writes each to the journal. A `stop` ends it early, without an error.
+    /// Trains these runs and writes each to the journal. A `stop` ends the work early, without an error.
     ///
     /// # Errors
-    /// The first of any thread; the others then stop.
+    /// The first error of any thread; the others then stop.
     pub fn run(&self, mut keys: Vec<Key>, journals: &mut Journals) -> Result<()> {
-        // Trainings on the same rows follow each other, so that few of them are in memory.
+        // Trainings on the same rows are consecutive, so that few data sets are in memory.
         keys.sort_by_key(|key| (key.problem, key.seed, key.optimizer, key.trial));
         let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
         let (journals, subjects) = (Mutex::new(journals), Mutex::new(HashMap::new()));
         let stop = || failed.load(Ordering::Relaxed) || (self.stop)();
         let worker = || -> Result<()> {
-            // One thread for a training: what would share its work runs in this one.
+            // One thread per training: parallel operations of a training run on its own thread.
             let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
             let _pool = pool.build().context("cannot start a thread")?;
             let mut subject = None;
@@ -76,7 +76,7 @@ impl Workers<'_> {
         locked(&journals).sync()
     }
 
-    /// What a run trains, shared by all runs of its seed that are under way.
+    /// The subject of a run, shared by all active runs of its seed.
     fn subject(&self, key: Key, subjects: &Mutex<HashMap<(usize, usize), Weak<Subject>>>) -> Result<Arc<Subject>> {
         let mut subjects = locked(subjects);
         if let Some(subject) = subjects.get(&(key.problem, key.seed)).and_then(Weak::upgrade) {
@@ -88,7 +88,7 @@ impl Workers<'_> {
     }
 }
 
-/// What a thread that panicked left is still whole: it is changed only when all is done.
+/// Ignores poisoning: the data change only at the end of an operation, so a thread that panicked leaves them whole.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,18 +1,18 @@
 //! Event files, which TensorBoard shows: scalars and hyperparameters.
 //!
-//! TensorBoard takes a folder for a run, and reads the files whose names contain `tfevents`. Such a
-//! file has TFRecords, each of which is an `Event` in protobuf. A comment at each field number gives its message and
-//! name, as in event.proto, summary.proto, and tensor.proto of TensorBoard, in plugin_data.proto and api.proto of its
-//! hparams plugin, and in struct.proto of protobuf.
+//! TensorBoard takes each folder as a run, and reads the files whose names contain `tfevents`. Such a file consists of
+//! TFRecords, each of which is an `Event` in protobuf. A comment at each field number gives its message and name, as in
+//! event.proto, summary.proto, and tensor.proto of TensorBoard, in plugin_data.proto and api.proto of its hparams
+//! plugin, and in struct.proto of protobuf.
 
 use std::io::{self, Write};
 
-/// The version of the format. In an earlier one, a step below the last removes the points that come after it.
+/// The version of the format. In an earlier version, a step below the previous one removes the points after it.
 const FILE_VERSION: &str = "brain.Event:2";
 
 /// An event file.
 ///
-/// Every event is one write. Its time is 0, so that the same run gives the same bytes.
+/// Every event is one write. Its time is 0, so that equal runs give equal bytes.
 pub struct Events<W: Write> {
     out: W,
 }
@@ -21,7 +21,7 @@ impl<W: Write> Events<W> {
     /// Starts an event file.
     ///
     /// # Errors
-    /// The writer's.
+    /// An error of the writer.
     pub fn new(out: W) -> io::Result<Self> {
         let mut this = Self { out };
         // Event.file_version
@@ -29,13 +29,13 @@ impl<W: Write> Events<W> {
         Ok(this)
     }
 
-    /// A value at a step, to be one point of the curve that has the tag. NaN and infinity are values too. It is stored as f32:
-    /// the data server that TensorBoard starts by default shows no f64.
+    /// A value at a step: one point of the curve with this tag. NaN and infinity are allowed. The value is stored as
+    /// f32: the data server that TensorBoard starts by default shows no f64.
     ///
     /// TensorBoard cannot show hyperparameters if the last step of a scalar does not fit in an i32.
     ///
     /// # Errors
-    /// The writer's.
+    /// An error of the writer.
     pub fn scalar(&mut self, tag: &str, step: i64, value: f64) -> io::Result<()> {
         let tensor = Message::default()
             .varint(1, 1) // TensorProto.dtype: DT_FLOAT
@@ -52,13 +52,13 @@ impl<W: Write> Events<W> {
         self.event(event)
     }
 
-    /// The hyperparameters of this run, which is complete. There is no list of those of all runs: TensorBoard would take that of
-    /// any one run and hide what others have more.
+    /// The hyperparameters of this run, which is complete. There is no list of the hyperparameters of all runs:
+    /// TensorBoard would take the list of a single run and hide the additional ones of others.
     ///
     /// TensorBoard shows no value for a number that is NaN or infinite. It shows every text.
     ///
     /// # Errors
-    /// The writer's.
+    /// An error of the writer.
     pub fn session<'a>(
         &mut self,
         hyperparameters: impl IntoIterator<Item = (&'a str, Hyperparameter<'a>)>,
@@ -78,7 +78,8 @@ impl<W: Write> Events<W> {
         self.hparams("_hparams_/session_end_info", Message::default().message(4, end))
     }
 
-    /// What the hparams plugin reads. HParamsPluginData.version is left out, and so 0: the version that it accepts.
+    /// The data that the hparams plugin reads. HParamsPluginData.version is omitted and so 0, the version that it
+    /// accepts.
     fn hparams(&mut self, tag: &str, content: Message) -> io::Result<()> {
         let plugin_data = Message::default()
             .string(1, "hparams") // SummaryMetadata.PluginData.plugin_name
@@ -101,7 +102,7 @@ impl<W: Write> Events<W> {
 /// The value of a hyperparameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Hyperparameter<'a> {
-    /// A number. An integer of more than 53 bits is better a text.
+    /// A number. An integer of more than 53 bits should be a text.
     Number(f64),
     /// True or false.
     Flag(bool),
@@ -190,7 +191,7 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What TensorBoard's `RecordWriter` makes of `Event(file_version="brain.Event:2")`.
+    /// The bytes of TensorBoard's `RecordWriter` for `Event(file_version="brain.Event:2")`.
     const VERSION: &str = "0f000000000000006d532b091a0d627261696e2e4576656e743a32fc985129";
 
     const HOSTILE: [&str; 7] =
@@ -249,8 +250,8 @@ mod tests {
         assert_eq!(hex(&file(|_| Ok(()))), VERSION);
     }
 
-    /// The bytes are those of TensorBoard's `RecordWriter` for the messages of PyTorch's `add_scalar` with `new_style`, without a
-    /// time.
+    /// The bytes are those of TensorBoard's `RecordWriter` for the messages of PyTorch's `add_scalar` with `new_style`,
+    /// without a time.
     #[test]
     fn scalars_are_those_of_pytorch() {
         let mut out = Vec::new();

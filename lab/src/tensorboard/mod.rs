@@ -15,16 +15,16 @@ use events::{Events, Hyperparameter};
 
 /// The folder of all runs.
 const ALL: &str = "tensorboard";
-/// The file of a run. TensorBoard wants this start; the number would be a time, and the end a machine.
+/// The file of a run. TensorBoard requires this prefix; usually the number is a time, and the suffix a machine.
 const FILE: &str = "events.out.tfevents.0.candle-optim";
-/// Names of curves: TensorBoard shows those with the same word before the slash side by side.
+/// Names of curves: TensorBoard shows curves with the same word before the slash side by side.
 const TAGS: [&str; 4] = ["loss/train", "loss/test", "accuracy/train", "accuracy/test"];
-/// Letters of a folder's name.
+/// The most letters of a run's name in a folder's name.
 const LONGEST: usize = 60;
 
 /// A run for TensorBoard.
 pub struct Run {
-    /// What tells it from the others.
+    /// The name that distinguishes it from the others.
     pub name: String,
     /// Its optimizer with all hyperparameters.
     pub spec: Spec,
@@ -34,10 +34,10 @@ pub struct Run {
     pub epochs: Vec<Epoch>,
 }
 
-/// Writes runs into a folder of results, in the place of those of an earlier command.
+/// Writes runs into a folder of results, replacing those of an earlier command.
 ///
 /// # Errors
-/// The system's. What has been written before is whole.
+/// An error of the system. Files that have been written before are complete.
 pub fn write(results: &Path, runs: &[Run]) -> Result<()> {
     let all = results.join(ALL);
     remove(&all);
@@ -48,7 +48,7 @@ pub fn write(results: &Path, runs: &[Run]) -> Result<()> {
     Ok(())
 }
 
-/// Removes the files of earlier runs, and the folders that have nothing else.
+/// Removes the files of earlier runs, and folders that are then empty.
 fn remove(all: &Path) {
     for folder in fs::read_dir(all).into_iter().flatten().flatten() {
         let _ = fs::remove_file(folder.path().join(FILE));
@@ -56,11 +56,11 @@ fn remove(all: &Path) {
     }
 }
 
-/// A name that every file system accepts, and that no other number has.
+/// A name that every file system accepts, unique for each number.
 fn folder_name(number: usize, name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || ".=_".contains(c) { c } else { '-' };
     let name: String = name.chars().take(LONGEST).map(plain).collect();
-    // Windows takes a dot from the end.
+    // Windows removes a dot from the end.
     format!("{number:02}-{}", name.trim_end_matches('.'))
 }
 

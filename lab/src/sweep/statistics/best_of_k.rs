@@ -15,7 +15,7 @@ pub fn expected_best(scores: &[f64]) -> Vec<f64> {
         for (i, score) in sorted[..=n - k].iter().enumerate() {
             let chance = quotient(&ways, &all);
             sum += score * chance;
-            // Chances fall: no later term is as large as half a unit in the last place of the sum.
+            // Chances decrease: no later term reaches half a unit in the last place of the sum.
             if most * chance < f64::abs(sum) * (f64::EPSILON / 8.) {
                 break;
             }
@@ -33,7 +33,7 @@ pub fn median_best(scores: &[f64]) -> Vec<f64> {
     let sorted = sorted(scores);
     let n = sorted.len();
     let median = |(k, all): (usize, BigUint)| {
-        // Ways to take k of the scores behind v_i: all of them are higher.
+        // Ways to take k of the scores after v_i, all of which are higher.
         let mut higher = &all * (n - k) / n;
         let mut i = 0;
         while &higher * 2u32 > all {
@@ -59,9 +59,9 @@ fn subsets(n: usize) -> impl Iterator<Item = (usize, BigUint)> {
 
 /// `a / b` for 0 < a ≤ b, rounded once, to nearest and ties to even, as Python divides two integers.
 fn quotient(a: &BigUint, b: &BigUint) -> f64 {
-    // Bits of a quotient before it is rounded: those of an f64, and two or three more.
+    // Bits of a quotient before rounding: those of an f64, and two or three more.
     const BITS: u64 = f64::MANTISSA_DIGITS as u64 + 2;
-    /// Of the last bit of the smallest f64.
+    /// The exponent of the last bit of the smallest f64, negated.
     const LAST: u64 = 1074;
     let shift = (BITS + b.bits().saturating_sub(a.bits())).min(LAST + 2);
     let shifted = a << shift;
@@ -76,7 +76,7 @@ fn quotient(a: &BigUint, b: &BigUint) -> f64 {
         std::cmp::Ordering::Equal => kept & 1,
         std::cmp::Ordering::Greater => 1,
     };
-    // In two factors, since a power of 2 in the exponent bits is no smaller than 2^-1022.
+    // Two factors, because the exponent bits represent no power of 2 below 2^-1022.
     let exponent = shift - dropped;
     let power = |exponent: u64| f64::from_bits((1023 - exponent) << 52);
     (kept + up) as f64 * power(exponent / 2) * power(exponent - exponent / 2)

@@ -9,10 +9,10 @@ use super::quantiles::median;
 /// The test loss of an optimizer minus that of the best one, seed by seed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
-    /// The middle of the differences.
+    /// The median of the differences.
     #[serde(serialize_with = "number")]
     pub median: f64,
-    /// The interval that holds the true median with probability `level` or more; none if there are too few seeds for one.
+    /// The interval that contains the true median with probability `level` or more; none if there are too few seeds.
     #[serde(serialize_with = "interval")]
     pub interval: Option<[f64; 2]>,
     /// 0.95 for one comparison, more for each of several (Bonferroni).
@@ -21,13 +21,13 @@ pub struct Difference {
     pub best_wins: usize,
     /// Seeds on which both have the same loss.
     pub equal: usize,
-    /// Seeds that both ran on.
+    /// Seeds that both have runs for.
     pub seeds: usize,
-    /// What follows.
+    /// The conclusion.
     pub verdict: Verdict,
 }
 
-/// What a difference says of an optimizer, compared with the best one.
+/// The conclusion about an optimizer, compared with the best one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -43,7 +43,7 @@ pub enum Verdict {
     TooFewSeeds,
 }
 
-/// The difference of `pairs` of test losses, the best optimizer's second. Of no pairs, none.
+/// The difference of `pairs` of test losses, where the best optimizer is second. None without pairs.
 pub(super) fn difference(pairs: &[(f64, f64)], alpha: f64) -> Option<Difference> {
     // Two infinite losses are equal.
     let difference = |&(a, b): &(f64, f64)| if a == b { 0. } else { a - b };
@@ -68,12 +68,13 @@ pub(super) fn difference(pairs: &[(f64, f64)], alpha: f64) -> Option<Difference>
     })
 }
 
-/// The largest k with 2 P(Binomial(n, 1/2) < k) ≤ `alpha`: the k-th lowest and the k-th highest of n differences are the ends of
-/// an interval that covers the median with probability 1 - `alpha` or more, whatever the distribution. 0: n is too small.
+/// The largest k with 2 P(Binomial(n, 1/2) < k) ≤ `alpha`: the k-th lowest and the k-th highest of n differences are
+/// the ends of an interval that covers the median with probability 1 - `alpha` or more, whatever the distribution. 0: n
+/// is too small.
 ///
 /// Exact: `alpha`, from 2^-52 to 1, is a whole number times a power of 2.
 fn order(n: usize, alpha: f64) -> usize {
-    /// An f64 from 2^-52 to 1 times 2 to this is whole.
+    /// Any f64 from 2^-52 to 1, times 2 to the power of this, is a whole number.
     const SCALE: u32 = 2 * (f64::MANTISSA_DIGITS - 1);
     let scaled = (alpha * 2f64.powi(SCALE as i32)) as u128;
     let limit = BigUint::from(scaled) << n;

@@ -10,8 +10,8 @@
 //! | `over_problems` | ranks and the performance profile |
 //! | `ordered` | maps in their own order, and infinity, for JSON |
 //!
-//! Sums are taken in the order of seeds, from 0, in plain f64: as Python before 3.12 sums. So all numbers have the bits of the
-//! Python reference's, but for `decades`, a logarithm of the platform.
+//! Sums are taken in the order of seeds, from 0, in plain f64, as Python before 3.12 does. So all numbers equal those
+//! of the Python reference bit for bit, except `decades`, a logarithm of the platform.
 
 mod best_of_k;
 mod differences;
@@ -37,21 +37,21 @@ pub use stability::Stability;
 
 use super::runs::{Outcome, Phase, Run, Runs};
 
-/// The chance that an interval misses the difference that it is for, over all comparisons with the best.
+/// The chance that any interval misses its true difference, over all comparisons with the best optimizer.
 const ALPHA: f64 = 0.05;
 
-/// The validation loss that a run counts with.
+/// Which validation loss of a run counts.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Which {
-    /// The one after the last epoch.
+    /// The loss after the last epoch.
     Final,
-    /// The lowest one.
+    /// The lowest loss.
     Best,
 }
 
 impl Which {
-    /// That loss.
+    /// The loss that counts.
     pub fn loss(self, outcome: &Outcome) -> f64 {
         match self {
             Self::Final => outcome.validation_loss,
@@ -59,21 +59,21 @@ impl Which {
         }
     }
 
-    /// The loss, but no more than the baseline: so much too counts a run that diverged.
+    /// The loss, but at most the baseline, which is also what a diverged run counts.
     pub fn capped(self, outcome: &Outcome) -> f64 {
         self.loss(outcome).min(outcome.baseline_loss)
     }
 }
 
-/// The score of a setting: the mean over its runs, one or more in the order of their seeds, of the validation loss or, where
-/// it is lower, the baseline.
+/// The score of a setting: the mean over its runs, in the order of their seeds, of the validation loss or, where it is
+/// lower, the baseline. There must be a run.
 pub fn score<'a>(runs: impl IntoIterator<Item = &'a Outcome>, by: Which) -> f64 {
     let (n, sum) = runs.into_iter().fold((0, 0.), |(n, sum), outcome| (n + 1, sum + by.capped(outcome)));
     sum / f64::from(n)
 }
 
-/// The best of settings, each with its number, its score and how many of its runs finished: the lowest score, then the
-/// smallest number. A setting of which no run finished does not win.
+/// The best of some settings, each with its index, its score and its number of finished runs: the lowest score, then
+/// the smallest index. A setting without a finished run does not win.
 pub fn winner(settings: impl IntoIterator<Item = (usize, f64, Finished)>) -> Option<usize> {
     let able = settings.into_iter().filter(|(_, score, finished)| finished.runs > 0 && score.is_finite());
     let lower = |a: (usize, f64, Finished), b: (usize, f64, Finished)| if (b.1, b.0) < (a.1, a.0) { b } else { a };
@@ -87,7 +87,7 @@ pub struct Statistics {
     pub score: Rule,
     /// Each problem, in the order of the file.
     pub problems: Ordered<String, Problem>,
-    /// What holds over several.
+    /// Statistics over several problems.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over_problems: Option<OverProblems>,
 }
@@ -96,7 +96,7 @@ pub struct Statistics {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
-    /// The mean, where no loss counts more than its baseline.
+    /// The mean, where no loss counts more than the baseline.
     Capped,
 }
 
@@ -105,11 +105,11 @@ pub enum Rule {
 pub struct Problem {
     /// Each optimizer, in the order of the file.
     pub optimizers: Ordered<String, Optimizer>,
-    /// The confirmed optimizer with the lowest median test loss, the first of several.
+    /// The confirmed optimizer with the lowest median test loss; the first of equal ones.
     pub best: Option<String>,
-    /// Each other confirmed optimizer against that one.
+    /// Each other confirmed optimizer compared with the best.
     pub differences: Ordered<String, Difference>,
-    /// How much the order depends on the tuning seeds; none if there are fewer than two.
+    /// How much the order depends on the tuning seeds; none with fewer than two seeds.
     pub stability: Option<Stability>,
 }
 
@@ -120,7 +120,7 @@ pub struct Optimizer {
     pub scores: Ordered<usize, f64>,
     /// How many runs of each trial finished.
     pub finished: Ordered<usize, Finished>,
-    /// The trial that won.
+    /// The winning trial.
     pub winner: Option<usize>,
     /// The mean score of the best of 1, 2, .. settings drawn from those tried.
     pub expected_best: Vec<f64>,
@@ -128,17 +128,17 @@ pub struct Optimizer {
     pub median_best: Vec<f64>,
     /// The learning rates that work; none if it is not searched, or if nothing is better than the baseline.
     pub sensitivity: Option<Sensitivity>,
-    /// What its confirmation measured.
+    /// The measurements of its confirmation.
     #[serde(flatten)]
     pub confirmed: Option<Confirmed>,
 }
 
-/// How many runs of a setting did not diverge.
+/// The number of runs of a setting that did not diverge.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Finished {
-    /// Those.
+    /// Runs that did not diverge.
     pub runs: usize,
-    /// All of them.
+    /// All runs.
     pub of: usize,
 }
 
@@ -154,36 +154,36 @@ impl Serialize for Finished {
     }
 }
 
-/// What the confirmation of an optimizer measured: quartiles, and shares of the runs.
+/// The measurements of an optimizer's confirmation: quartiles, and shares of the runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Confirmed {
-    /// Of the test loss.
+    /// Quartiles of the test loss.
     #[serde(serialize_with = "ordered::quartiles")]
     pub test_loss_quartiles: [f64; 3],
-    /// Of the epochs to the target.
+    /// Quartiles of the epochs to the target.
     #[serde(serialize_with = "ordered::quartiles")]
     pub epochs_to_target_quartiles: [f64; 3],
-    /// Of the gradient evaluations to the target.
+    /// Quartiles of the gradient evaluations to the target.
     #[serde(serialize_with = "ordered::quartiles")]
     pub evaluations_to_target_quartiles: [f64; 3],
-    /// Of the test accuracy, over runs that finished.
+    /// Quartiles of the test accuracy, over runs that finished.
     pub test_accuracy_quartiles: Option<[f64; 3]>,
-    /// Share that diverged.
+    /// Share of the runs that diverged.
     pub diverged: f64,
-    /// Share whose validation loss is no lower than the baseline.
+    /// Share of the runs whose validation loss is no lower than the baseline.
     pub failed: f64,
-    /// Share that reached the target.
+    /// Share of the runs that reached the target.
     pub reached: f64,
 }
 
 /// The tuning runs of a setting.
 struct Trial<'a> {
     number: usize,
-    /// In the order of their seeds.
+    /// Runs in the order of their seeds.
     runs: Vec<&'a Run>,
 }
 
-/// All statistics of `runs`. The experiment's seed draws halves of more than 12 tuning seeds.
+/// All statistics of `runs`. The experiment's seed draws the halves if there are more than 12 tuning seeds.
 pub fn statistics(runs: &Runs, by: Which, seed: u32) -> Statistics {
     let of_problem = |(name, rows): (&str, Vec<&Run>)| (name.into(), problem(&runs.keys, &rows, by, seed));
     let problems: Ordered<String, Problem> =
@@ -192,7 +192,7 @@ pub fn statistics(runs: &Runs, by: Which, seed: u32) -> Statistics {
     Statistics { score: Rule::Capped, problems, over_problems }
 }
 
-/// The rows of each key, keys in the order of their first row.
+/// The rows of each key; keys are in the order of their first row.
 fn grouped<'a, K: Copy + Eq + Hash>(
     rows: impl IntoIterator<Item = &'a Run>,
     key: impl Fn(&'a Run) -> K,
@@ -271,7 +271,7 @@ fn optimizer(keys: &[String], trials: &[Trial], confirm: &[&Run], by: Which) -> 
     }
 }
 
-/// Nothing, if there are no runs.
+/// The confirmation of an optimizer; none without runs.
 fn confirmed(runs: &[&Run]) -> Option<Confirmed> {
     let all = |number: fn(&Run) -> f64| quartiles(&runs.iter().map(|run| number(run)).collect::<Vec<_>>());
     let finished = runs.iter().filter(|run| run.outcome.diverged_at.is_none());
@@ -291,12 +291,12 @@ fn confirmed(runs: &[&Run]) -> Option<Confirmed> {
     })
 }
 
-/// What was not measured is no better than anything.
+/// The test loss of a run; infinite if it was not measured, so that it is never better.
 fn test_loss(run: &Run) -> f64 {
     run.outcome.test_loss.unwrap_or(f64::INFINITY)
 }
 
-/// Test losses on the seeds that both have runs of.
+/// Test losses on the seeds that both optimizers have runs for.
 fn paired(runs: &[&Run], others: &[&Run]) -> Vec<(f64, f64)> {
     let others: HashMap<u32, f64> = others.iter().map(|run| (run.seed, test_loss(run))).collect();
     runs.iter().filter_map(|run| Some((test_loss(run), *others.get(&run.seed)?))).collect()

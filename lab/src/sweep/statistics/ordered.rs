@@ -1,13 +1,13 @@
-//! A map in the order of its entries, and how JSON shows a number.
+//! A map in the order of its entries, and numbers in JSON.
 
 use serde::{Serialize, Serializer};
 
-/// Entries by key, in their own order. JSON shows them as a map.
+/// Entries by key, in a fixed order. JSON shows them as a map.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ordered<K, V>(pub Vec<(K, V)>);
 
 impl<K: PartialEq, V> Ordered<K, V> {
-    /// What the key stands for.
+    /// The value of the key.
     pub fn get<Q: ?Sized + PartialEq<K>>(&self, key: &Q) -> Option<&V> {
         self.0.iter().find(|(other, _)| key == other).map(|(_, value)| value)
     }
@@ -25,7 +25,7 @@ impl<K: Serialize, V: Serialize> Serialize for Ordered<K, V> {
     }
 }
 
-/// A number for JSON, which has no infinity: it is the text `inf`.
+/// A number for JSON, which has no infinity: infinity is the text `inf`.
 struct Number(f64);
 
 impl Serialize for Number {

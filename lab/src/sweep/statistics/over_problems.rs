@@ -1,19 +1,19 @@
-//! What holds over all problems of an experiment.
+//! Statistics over all problems of an experiment.
 
 use serde::Serialize;
 
 use super::ordered::Ordered;
 use super::{Confirmed, Problem};
 
-/// From this number of problems on there is a profile.
+/// The fewest problems that have a profile.
 const PROFILE: usize = 5;
 
-/// How optimizers do over several problems.
+/// How optimizers compare over several problems.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OverProblems {
-    /// The mean over problems of the rank by median test loss; equal ones have the mean of their ranks.
+    /// The mean over problems of the rank by median test loss; equal losses share the mean of their ranks.
     pub mean_rank: Ordered<String, f64>,
-    /// From five problems on, how soon targets are reached.
+    /// How soon targets are reached; none for fewer than five problems.
     #[serde(flatten)]
     pub profile: Option<Profile>,
 }
@@ -21,7 +21,7 @@ pub struct OverProblems {
 /// A performance profile (Dolan and Moré, 2002).
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profile {
-    /// Factors from 1: how many times the gradient evaluations of the soonest optimizer.
+    /// Factors from 1: multiples of the gradient evaluations of the fastest optimizer.
     pub tau: Vec<f64>,
     /// For each factor, the share of all problems whose target the optimizer reaches within it, in its median run.
     pub profile: Ordered<String, Vec<f64>>,
@@ -46,7 +46,7 @@ pub(super) fn over_problems(problems: &Ordered<String, Problem>) -> OverProblems
         let losses = all(|confirmed| confirmed.test_loss_quartiles);
         let soonest = evaluations.iter().copied().fold(f64::INFINITY, f64::min);
         for (i, (evaluations, loss)) in evaluations.iter().zip(&losses).enumerate() {
-            // A problem that nobody solves counts for nobody.
+            // An unsolved problem counts for no optimizer.
             ratios[i].push(if evaluations.is_finite() { evaluations / soonest } else { f64::INFINITY });
             let better = losses.iter().filter(|&other| other < loss).count() as f64;
             let equal = losses.iter().filter(|&other| other == loss).count() as f64;

@@ -1,14 +1,14 @@
 //! Quantiles of numbers that may be infinite.
 
 /// The quantile at `p`, from 0 to 1: type 7 of Hyndman and Fan, 1996, which is NumPy's `linear`. It is never NaN: at an
-/// exact index it is the value there, and beside an infinity the infinity. Of no values, none.
+/// exact index it is the value there, and next to an infinity it is infinite. None without values.
 pub fn quantile(values: &[f64], p: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     of_sorted(&sorted, p)
 }
 
-/// The middle value, or the middle between two.
+/// The middle value, or the midpoint of the two middle values.
 pub fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }

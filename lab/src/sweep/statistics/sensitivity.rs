@@ -7,18 +7,18 @@ use super::ordered::{Ordered, number};
 use super::quantiles::median;
 use crate::sweep::runs::{RATE, Run};
 
-/// The tried learning rates around the winner's, without a gap, whose score is within 10 % of the way from the best score to
+/// The contiguous tried learning rates around the winner's whose score is within 10 % of the way from the best score to
 /// the baseline.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Sensitivity {
-    /// The lowest of them.
+    /// The lowest of these rates.
     pub from: f64,
-    /// The highest of them.
+    /// The highest of these rates.
     pub to: f64,
-    /// Decades between both, by the `log10` of the platform, whose last bit may differ from Python's.
+    /// Decades between them, by the `log10` of the platform, whose last bit may differ from Python's.
     #[serde(serialize_with = "number")]
     pub decades: f64,
-    /// The sides to which no rate was tried that is too low or too high.
+    /// The sides on which no tried rate is too low or too high.
     pub open: Vec<Side>,
     /// Whether the winner is the lowest or the highest rate of several.
     pub winner_at_edge: bool,
@@ -34,8 +34,8 @@ pub enum Side {
     High,
 }
 
-/// Nothing, if the learning rate is not searched or the winner is no better than the baseline. Of other keys, the best value
-/// counts for each rate.
+/// None if the learning rate is not searched or the winner is no better than the baseline. The best value of the other
+/// keys counts for each rate.
 pub(super) fn sensitivity(
     keys: &[String],
     trials: &[Trial],

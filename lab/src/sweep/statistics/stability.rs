@@ -11,11 +11,11 @@ use crate::sweep::seeds::halves;
 pub struct Stability {
     /// The number of halves.
     pub halves: usize,
-    /// The share of halves in which the optimizer has the lowest score; several lowest ones share a half.
+    /// The share of halves in which the optimizer has the lowest score; optimizers with equal scores share a half.
     pub share: Ordered<String, f64>,
 }
 
-/// Nothing, if there are fewer than two seeds, or a setting was not trained on all of them.
+/// None if there are fewer than two seeds, or if a setting was not trained on all of them.
 pub(super) fn stability(tuned: &[(&str, Vec<Trial>)], by: Which, experiment_seed: u32) -> Option<Stability> {
     let runs = || tuned.iter().flat_map(|(_, trials)| trials).flat_map(|trial| &trial.runs);
     let mut seeds: Vec<u32> = runs().map(|run| run.seed).collect();
@@ -41,7 +41,7 @@ pub(super) fn stability(tuned: &[(&str, Vec<Trial>)], by: Which, experiment_seed
     Some(Stability { halves: halves.len(), share: share.collect() })
 }
 
-/// What the tuning runs of an optimizer count in its scores: for each seed, a number of each trial.
+/// The contributions of an optimizer's tuning runs to its scores: for each seed, a number per trial.
 struct Table(Vec<Vec<f64>>);
 
 impl Table {
@@ -52,9 +52,9 @@ impl Table {
         usable.then(|| Self((0..seeds.len()).map(of_seed).collect()))
     }
 
-    /// The trial with the lowest score on a part of the seeds, the first of several.
+    /// The trial with the lowest score on a part of the seeds; the first of equal ones.
     fn winner(&self, part: &[usize]) -> usize {
-        // Trials side by side, so that many are summed at once; each one's sum is in the order of seeds.
+        // Trials side by side, so that several are summed at once; each sum is in the order of seeds.
         let mut sums = vec![0.; self.0[0].len()];
         for &j in part {
             for (sum, loss) in sums.iter_mut().zip(&self.0[j]) {
