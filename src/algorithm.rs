@@ -23,14 +23,15 @@ use crate::rule::MAX_SUMS;
     note = "write `rule! {{ pub struct Step from (h: {Self}, t) {{ .. }} }}`, `impl Elementwise` or `impl Algorithm` for it"
 )]
 pub trait Algorithm: Hyper + Boxed {
-    /// The names of the state tensors of a variable with these dimensions. Names and shapes must not change between steps.
+    /// The names of the state tensors of a variable with these dimensions. Names and shapes must not change between
+    /// steps.
     fn state_names(&self, dims: &[usize]) -> Vec<&'static str>;
     /// Takes one step.
     ///
     /// # Errors
     /// An error of Candle, or of the closure that computes the loss.
     fn step(&self, vars: &mut Slots) -> Result<()>;
-    /// Returns the reason why it cannot move such a variable, if there is one.
+    /// Returns an error with the reason if the algorithm cannot move such a variable.
     fn accepts(&self, _p: &Tensor) -> Result<(), String> {
         Ok(())
     }
@@ -47,12 +48,12 @@ pub trait Algorithm: Hyper + Boxed {
     fn weight_copies(&self) -> &'static [&'static str] {
         &[]
     }
-    /// The numbers it has on the clock, with their first values.
+    /// The names of the numbers that the algorithm stores on the clock, with their initial values.
     fn memory(&self) -> Vec<(&'static str, f64)> {
         vec![]
     }
-    /// `Tensor`: each variable counts its own steps, and a step without a gradient does not count. `Group`: all variables
-    /// count every step of the group.
+    /// `Tensor`: each variable counts its own steps, and a step without a gradient does not count. `Group`: all
+    /// variables count every step of the group.
     fn clock(&self) -> Span {
         Span::Tensor
     }
@@ -75,14 +76,14 @@ pub trait Algorithm: Hyper + Boxed {
     }
 }
 
-/// What the engine does for an elementwise rule, whatever its type.
+/// The engine's functions for an elementwise rule of any type.
 #[doc(hidden)]
 pub trait Kernel {
-    /// Sets the state of a variable, at this position of the chain, to what it is before the first step.
+    /// Initializes the state of a variable for the algorithm at this position of the chain.
     fn start(&self, slot: &mut Slot, position: usize) -> Result<()>;
-    /// Which state it has, as bits.
+    /// The state tensors that exist, as bits.
     fn state_mask(&self) -> u32;
-    /// Whether the step of an element depends on others, by sums.
+    /// Whether the step of an element depends on other elements through sums.
     fn has_sums(&self) -> bool;
     /// The CUDA kernels of a step of a variable with these dimensions.
     fn cuda_source(&self, dims: &[usize], dtype: DType, state_dtype: Option<DType>) -> Result<String>;
@@ -114,7 +115,7 @@ pub struct Method {
 }
 
 impl Method {
-    /// The names of the algorithms, e.g. `adamw+ema`. Checkpoints carry this name.
+    /// The names of the algorithms, e.g. `adamw+ema`. Checkpoints contain this name.
     pub fn name(&self) -> String {
         self.chain.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join("+")
     }
@@ -129,8 +130,8 @@ impl Method {
         self.maximize
     }
 
-    /// The state tensors of a variable of these dimensions and type: their names, types and dimensions. `state_dtype` is
-    /// the type that [`Group::state_dtype`](crate::Group::state_dtype) asks for.
+    /// The state tensors of a variable of these dimensions and type: their names, types and dimensions. `state_dtype`
+    /// is the type that [`Group::state_dtype`](crate::Group::state_dtype) asks for.
     pub fn state(
         &self,
         dims: &[usize],
@@ -194,14 +195,14 @@ pub struct Slot {
     pub clock: Clock,
     /// The state of each algorithm of the chain; empty before the group's first step.
     pub(crate) state: Vec<SlotState>,
-    /// Whether the state has started: whether there was a gradient.
+    /// Whether the state has started: the variable has had a gradient.
     pub(crate) started: bool,
     pub(crate) hot: Hot,
     pub(crate) sums: [f64; MAX_SUMS],
 }
 
-/// What every step reads of a variable, in one cache line: a step of small variables is bound by the number of lines that
-/// it reads.
+/// The data of a variable that every step reads, in one cache line. The number of cache lines read limits the speed of
+/// a step of small variables.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(crate) struct Hot {
@@ -213,19 +214,19 @@ pub(crate) struct Hot {
     pub(crate) stochastic: bool,
     /// Whether there is a gradient in this step, or was in the last.
     pub(crate) has_grad: bool,
-    /// The position of its class among those of the group.
+    /// The position of its class in the group's list.
     pub(crate) class: u32,
-    /// The number of its dimensions' list among those of the group: equal lists have one number.
+    /// The number of its list of dimensions within the group. Equal lists have the same number.
     pub(crate) shape: u32,
-    /// Which buffers hold its state, and from which element on.
+    /// The buffers that hold its state, and the first element of its state in them.
     pub(crate) buffer: u32,
     pub(crate) from: usize,
 }
 
 const _: () = assert!(size_of::<Hot>() == 64);
 
-/// Variables of a group for which a step has the same scalars: with equal clocks and dimensions, and all with a gradient or
-/// all without.
+/// Variables of a group for which a step has the same scalars: their clocks and dimensions are equal, and all or none
+/// have a gradient.
 #[derive(Debug)]
 pub(crate) struct Class {
     /// The position of one of them.
@@ -233,14 +234,14 @@ pub(crate) struct Class {
     pub(crate) has_grad: bool,
 }
 
-/// What looking for gradients found.
+/// The result of a search for gradients.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Found {
-    /// A gradient that does not fit its variable.
+    /// Whether some gradient does not fit its variable.
     pub(crate) mismatch: bool,
-    /// A variable that has a gradient and had none in the last step, or the other way round.
+    /// Whether some variable has a gradient and had none in the last step, or the reverse.
     pub(crate) change: bool,
-    /// A gradient that lies in a variable.
+    /// Whether some gradient shares the memory of a variable.
     pub(crate) is_var: bool,
 }
 
@@ -282,7 +283,7 @@ impl Slot {
         Found { mismatch: found.is_some() != grad.is_some(), change: had != *has_grad, is_var }
     }
 
-    /// Copies a gradient that lies in a variable, before a step changes it.
+    /// Copies a gradient that shares the memory of a variable, since a step would change it.
     pub(crate) fn copy_grad(&mut self, vars: &Addresses) -> candle_core::Result<()> {
         if let Some(grad) = self.hot.grad.as_mut().filter(|grad| vars.contains(grad)) {
             *grad = grad.copy()?;
@@ -306,8 +307,8 @@ impl Slot {
         if self.var.dtype() == DType::F64 { DType::F64 } else { DType::F32 }
     }
 
-    /// A copy of the value in the type of the computation. It is a copy because `Var::set` writes in place: a state that
-    /// shared the variable's memory would move with it.
+    /// A copy of the value in the type of the computation. It is a copy because `Var::set` writes in place: state that
+    /// shared the variable's memory would change with it.
     pub fn value(&self) -> candle_core::Result<Tensor> {
         self.var.as_detached_tensor().copy()?.to_dtype(self.compute_dtype())
     }
@@ -319,10 +320,10 @@ impl Slot {
         if self.hot.scale != 1. { grad * self.hot.scale } else { Ok(grad) }
     }
 
-    /// Sets the value, which may be of another type and on another device.
+    /// Sets the variable. `value` may have another type and be on another device.
     ///
     /// # Errors
-    /// Another shape, or an error of Candle.
+    /// A shape that differs, or an error of Candle.
     pub fn set(&self, value: &Tensor) -> candle_core::Result<()> {
         let dtype = self.var.dtype();
         let value = if self.hot.stochastic {
@@ -360,7 +361,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Sets clock and state to earlier or loaded ones, whose tensors have the stored types.
+    /// Sets the clock and the state to earlier or loaded values. The tensors must have the stored types.
     pub(crate) fn restore(&mut self, clock: Clock, started: bool, state: State) -> candle_core::Result<()> {
         (self.clock, self.started) = (clock, started);
         if !started {
@@ -388,14 +389,15 @@ pub struct Slots<'a> {
     /// Whether no other algorithm of the chain needs the gradients after this one.
     pub(crate) is_last: bool,
     pub(crate) maximize: bool,
-    /// Where the variables of all groups lie.
+    /// The addresses of the variables of all groups.
     pub(crate) addresses: &'a Addresses,
     /// The loss before the step, and the closure that computes it again.
     pub(crate) loss: Option<(Tensor, &'a mut dyn FnMut() -> candle_core::Result<Tensor>)>,
 }
 
 impl Slots<'_> {
-    /// The variables that have a gradient, and not zero elements: the mean of these is undefined, and a GPU has no such tensors.
+    /// The variables that have a gradient and at least one element. The mean of an empty tensor is undefined, and a GPU
+    /// has no empty tensors.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
         self.all.iter_mut().filter(|slot| slot.hot.grad.is_some() && slot.hot.lock.len > 0)
     }
@@ -412,7 +414,7 @@ impl Slots<'_> {
             let (p, g, before) = (slot.value()?, slot.grad()?, slot.state()?);
             let mut state = before.clone();
             let next = update(&mut slot.clock, &p, &g, &mut state)?;
-            // A state that stays as it was is not rounded again.
+            // Unchanged state is not rounded again.
             state.retain(|name, tensor| before.get(name).is_none_or(|before| before.id() != tensor.id()));
             slot.set_state(state)?;
             if next.id() != p.id() {
@@ -435,8 +437,8 @@ impl Slots<'_> {
         Ok((&self.loss.as_ref().ok_or_else(no_closure)?.0 * self.sign())?)
     }
 
-    /// Computes the loss again, times [`sign`](Self::sign), and the gradients at the present values. It does not clip
-    /// them.
+    /// Computes the loss, times [`sign`](Self::sign), and the gradients again at the current values. It does not clip
+    /// the gradients.
     ///
     /// # Errors
     /// The user called `step`, not `step_with`, or the closure failed.
@@ -454,7 +456,8 @@ impl Slots<'_> {
     }
 }
 
-/// Whether an algorithm evaluates with other weights than it moves: tries it on a weight whose state has another value.
+/// Whether an algorithm evaluates with weights that differ from the variables. It is tried on a weight whose state has
+/// another value.
 pub(crate) fn has_eval(algorithm: &dyn Algorithm) -> bool {
     const DIMS: &[usize] = &[1];
     let number = |x: f64| Tensor::new(&[x], &Device::Cpu);
@@ -464,7 +467,7 @@ pub(crate) fn has_eval(algorithm: &dyn Algorithm) -> bool {
         let x = algorithm.eval(&Clock::first(DIMS), &p, &state.collect::<Result<State>>()?)?;
         Ok(x.to_vec1::<f64>()? != p.to_vec1::<f64>()?)
     };
-    // What cannot be tried may differ.
+    // If the trial fails, the weights may differ.
     differs().unwrap_or(true)
 }
 
@@ -472,7 +475,7 @@ pub(crate) fn no_closure() -> Error {
     Error::conflict("step", "it computes the loss again: call step_with")
 }
 
-/// A sum that does not depend on the order of its parts. `VarMap::all_vars` has another order in every run.
+/// A sum that does not depend on the order of its parts. The order of `VarMap::all_vars` differs between runs.
 pub(crate) fn sum(parts: &mut [f64]) -> f64 {
     parts.sort_unstable_by(f64::total_cmp);
     parts.iter().sum()

@@ -1,11 +1,11 @@
-//! What a variable counts, and the numbers that an algorithm stores between steps.
+//! The step count of a variable, and the numbers that an algorithm stores between steps.
 
 /// The step count of a variable, and the numbers that an algorithm stores between steps. Checkpoints contain both.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     /// The number of this step; the first is 1.
     pub step: u64,
-    /// Whether the variable had a gradient before this step. A clock of the group counts steps without one, too.
+    /// Whether the variable had a gradient before this step. A group's clock also counts steps without a gradient.
     pub started: bool,
     /// The dimensions of the variable.
     pub dims: Vec<usize>,
@@ -34,7 +34,7 @@ impl Clock {
         self.dims.len()
     }
 
-    /// A number that the clock stores between steps. It is `start` before the first. Ask for it at every step.
+    /// A number that the clock stores between steps. It is `start` before the first step. Call this at every step.
     pub fn memory(&mut self, name: &'static str, start: f64) -> &mut f64 {
         let at = self.memory.iter().position(|memory| memory.name == name).unwrap_or_else(|| {
             self.memory.push(Memory { name, start, now: start });
@@ -43,7 +43,7 @@ impl Clock {
         &mut self.memory[at].now
     }
 
-    /// Takes over the count and the numbers of another clock.
+    /// Copies the count and the numbers of another clock.
     pub(crate) fn follow(&mut self, other: &Self) {
         self.step = other.step;
         self.memory.clone_from(&other.memory);

@@ -12,7 +12,8 @@ use crate::group::Group;
 use crate::optim::Optim;
 use crate::vars::NamedVars;
 
-/// An [`Optim`] of one group that implements [`candle_nn::Optimizer`]. It may be empty, but then a step is an error.
+/// An [`Optim`] of one group that implements [`candle_nn::Optimizer`]. It may have no variables, but then a step is an
+/// error.
 ///
 /// Its own methods and the trait's have different names, so a call is never ambiguous. `as_ref` and `as_mut` give the
 /// [`Optim`].
@@ -26,15 +27,15 @@ impl<P: Algorithm> DropIn<P> {
     /// Makes an optimizer of named variables. Saving needs the names.
     ///
     /// # Errors
-    /// As [`Optim::new`], but there may be no variables.
+    /// As for [`Optim::new`], but an empty list is allowed.
     pub fn named(vars: impl Into<NamedVars>, params: P) -> Result<Self> {
         Ok(Self { optim: Optim::start(vec![Group::new(vars, params)])?, params: PhantomData })
     }
 
-    /// Makes an optimizer with this learning rate and defaults otherwise.
+    /// Makes an optimizer with this learning rate. The other hyperparameters have their defaults.
     ///
     /// # Errors
-    /// As [`named`](Self::named).
+    /// As for [`named`](Self::named).
     pub fn new_lr(vars: Vec<Var>, lr: f64) -> candle_core::Result<Self>
     where
         P: Default,
@@ -65,7 +66,7 @@ impl<P: Algorithm> DropIn<P> {
         slots.into_iter().map(|slot| slot.var.clone()).collect()
     }
 
-    /// The optimizer behind it.
+    /// The [`Optim`] inside.
     pub fn into_optim(self) -> Optim {
         self.optim
     }
@@ -92,7 +93,8 @@ impl<P: Algorithm> candle_nn::Optimizer for DropIn<P> {
         self.optim.lr(0).unwrap_or(f64::NAN)
     }
 
-    /// Sets the learning rate. The next step reports one that is not allowed, since this function cannot.
+    /// Sets the learning rate. This function cannot return an error, so the next step reports a value that is not
+    /// allowed.
     fn set_learning_rate(&mut self, lr: f64) {
         self.optim.groups.iter_mut().for_each(|group| group.assign("lr", lr.into()));
     }

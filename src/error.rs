@@ -11,7 +11,7 @@ pub enum Error {
         what: String,
         /// As the user wrote it.
         given: String,
-        /// What exists: all, or the most similar.
+        /// The names that exist: all of them, or the most similar.
         allowed: Vec<String>,
     },
     /// A spec or a pattern that cannot be read.
@@ -39,7 +39,7 @@ pub enum Error {
     Conflict {
         /// The input.
         what: String,
-        /// What does not go together, and what is allowed.
+        /// The contradiction, and what is allowed.
         why: String,
     },
     /// A variable that an optimizer cannot move, or a gradient that does not fit its variable.
@@ -106,7 +106,7 @@ impl From<Error> for candle_core::Error {
 /// An error lists at most this many names, the most similar first.
 const MANY: usize = 20;
 
-/// Text of the user, on one line and at most this long. Characters that cannot be seen are escaped.
+/// The user's text on one line, shortened if it is long. Invisible characters are escaped.
 pub(crate) fn shown(text: &str) -> String {
     const LONGEST: usize = 120;
     let escape = |c: char| match c {

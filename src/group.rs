@@ -43,20 +43,20 @@ pub struct Group {
     pub(crate) slots: Vec<Slot>,
     pub(crate) method: Method,
     schedules: Vec<Scheduled>,
-    /// Whether a hyperparameter changed that no step has checked yet.
+    /// Whether a hyperparameter has changed since the last check.
     dirty: bool,
     pub(crate) state_dtype: Option<DType>,
     /// The memory of the state of each algorithm; empty before the first step.
     buffers: Vec<Vec<Arc<StateBuffer>>>,
     /// Whether the state of all variables has started.
     pub(crate) all_started: bool,
-    /// The classes of the variables; empty if they must be found anew.
+    /// The classes of the variables; empty if they must be found again.
     classes: Vec<Class>,
     /// The factor of all gradients.
     scale: f64,
 }
 
-/// Variables whose gradients one thread looks up at a time.
+/// The number of variables whose gradients one thread looks up at a time.
 pub(crate) const LOOKUPS: usize = 256;
 
 #[derive(Debug)]
@@ -66,7 +66,7 @@ struct Scheduled {
     found: Option<(usize, usize)>,
     base: f64,
     schedule: Arc<dyn Schedule>,
-    /// The value that the algorithm has now.
+    /// The current value in the algorithm.
     now: Option<f64>,
 }
 
@@ -87,7 +87,8 @@ impl Group {
         }
     }
 
-    /// Appends an algorithm, which runs after the present ones: Lookahead or EMA after an optimizer, an optimizer after SAM.
+    /// Appends an algorithm, which runs after the existing ones: Lookahead or EMA after an optimizer, an optimizer
+    /// after SAM.
     pub fn then(mut self, method: impl Into<Method>) -> Self {
         let Method { chain, maximize } = method.into();
         self.method.chain.extend(chain);
@@ -107,16 +108,16 @@ impl Group {
         self
     }
 
-    /// Rounds bf16 and f16 variables stochastically where a step writes them: up or down at random, with probabilities by
-    /// the distance to either. Rounded to the nearest, as they are otherwise, a weight does not move at all if its step is
-    /// less than half a unit of its last place: 0.2 % of its size in bf16. Two runs give the same bits. Other variables are
-    /// not rounded.
+    /// Rounds bf16 and f16 variables stochastically when a step writes them: up or down at random, with probabilities
+    /// given by the distances to the two neighbors. By default they are rounded to the nearest. A weight then does not
+    /// move if its step is less than half a unit in the last place: 0.2 % of the weight in bf16. Two runs give the same
+    /// bits. Variables of other types are not rounded.
     pub fn stochastic_rounding(mut self, on: bool) -> Self {
         self.slots.iter_mut().for_each(|slot| slot.hot.stochastic = on);
         self
     }
 
-    /// Schedules a hyperparameter. Its own value is the schedule's `base`.
+    /// Schedules a hyperparameter. Its value is the schedule's `base`.
     pub fn schedule(mut self, key: &str, schedule: impl Schedule) -> Self {
         self.add_schedule(key, Arc::new(schedule));
         self
@@ -140,8 +141,8 @@ impl Group {
         &self.method
     }
 
-    /// Finds the algorithm that has a key, and strips a qualifier. Write `lookahead.alpha` if several algorithms have an
-    /// `alpha`.
+    /// Finds the algorithm that has a key, and strips a qualifier. Write `lookahead.alpha` if several algorithms have
+    /// an `alpha`.
     fn find<'k>(&self, key: &'k str) -> Result<(usize, &'k str)> {
         let chain = &self.method.chain;
         let (owner, plain) = key.split_once('.').map_or((None, key), |(owner, plain)| (Some(owner), plain));
@@ -204,7 +205,8 @@ impl Group {
         let numbers =
             |algorithm: &dyn Algorithm| algorithm.memory().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         let before = &*self.method.chain[at];
-        // The names depend on the dimensions alone. Lists of these are numbered in the order of their first variables.
+        // The names depend only on the dimensions. `shape` numbers the lists of dimensions in the order of their first
+        // variables.
         let mut shapes = 0;
         let mut firsts = self.slots.iter().filter(|slot| {
             let is_first = slot.hot.shape == shapes;
@@ -284,7 +286,7 @@ impl Group {
         }
     }
 
-    /// Whether the clock of every variable counts every step, also without a gradient.
+    /// Whether the clock of every variable counts every step, even without a gradient.
     fn always_counts(&self) -> bool {
         self.clock() == Span::Group || self.method.chain.iter().any(|algorithm| algorithm.steps_all())
     }
@@ -317,8 +319,9 @@ impl Group {
         Ok(())
     }
 
-    /// Ends a step: undoes its count unless it was `taken`, and lets go of the gradients, which hold the graph of the forward
-    /// pass. The engine has done so for the variables that it stepped last, on the host.
+    /// Ends a step: undoes its count unless it was `taken`, and drops the gradients, which hold the graph of the
+    /// forward pass. If the last algorithm of the chain is a rule that runs on the host, the engine has already dropped
+    /// them.
     pub(crate) fn end_step(&mut self, taken: bool) {
         if !taken {
             let always = self.always_counts();
@@ -331,13 +334,13 @@ impl Group {
         }
     }
 
-    /// Forgets what was known of clocks and state, which others are about to set.
+    /// Discards what was derived from clocks and state. Call it before they are replaced.
     pub(crate) fn forget(&mut self) {
         self.all_started = false;
         self.classes.clear();
     }
 
-    /// Sets the state of the variables that have a gradient for the first time. It has started when `end_start` says so.
+    /// Sets the state of the variables that have a gradient for the first time. `end_start` then marks it as started.
     pub(crate) fn start_state(&mut self) -> Result<()> {
         let chain = &self.method.chain;
         if chain.iter().any(|algorithm| algorithm.steps_all()) {
@@ -354,7 +357,7 @@ impl Group {
         new.try_for_each(|slot| start(chain, slot))
     }
 
-    /// Ends the start of the state in all groups: undoes it if it failed in one of them.
+    /// Marks the new state as started, or undoes the start if it failed in any group.
     pub(crate) fn end_start(&mut self, done: bool) -> Result<()> {
         if self.all_started {
             return Ok(());
@@ -370,7 +373,7 @@ impl Group {
         Ok(())
     }
 
-    /// Reserves the memory of the state of all variables, unless it is.
+    /// Reserves the memory of the state of all variables, unless it is already reserved.
     pub(crate) fn reserve(&mut self) -> Result<()> {
         if self.buffers.is_empty() {
             self.buffers = reserve(&self.method.chain, &mut self.slots, self.state_dtype)?;
@@ -378,7 +381,7 @@ impl Group {
         Ok(())
     }
 
-    /// Takes one step. `loss` is the loss before it, and the closure that computes it again.
+    /// Takes one step. `loss` holds the loss before the step, and the closure that computes it again.
     pub(crate) fn step(
         &mut self,
         mut loss: Option<(&Tensor, &mut dyn FnMut() -> candle_core::Result<Tensor>)>,
@@ -388,7 +391,8 @@ impl Group {
         let all_kernels = method.chain.iter().all(|algorithm| algorithm.kernel().is_some());
         let last = method.chain.len() - 1;
         method.chain.iter().enumerate().try_for_each(|(position, algorithm)| {
-            // Classes stay the same until some clocks stop, but a method of whole tensors may change each clock.
+            // With rules, classes change only when a variable gains or loses its gradient. A method on whole tensors
+            // may change any clock.
             if classes.is_empty() || !all_kernels {
                 *classes = classify(slots);
             }
@@ -406,10 +410,10 @@ impl Group {
         })
     }
 
-    /// Whether a variable has state after `step` steps, if that alone tells.
+    /// Whether a variable has state after `step` steps, if the count alone determines it.
     pub(crate) fn has_state(&self, step: u64) -> Option<bool> {
-        // A group's clock also counts the steps in which the variable had no gradient, and Prodigy's does not count all that
-        // start the state.
+        // A group's clock also counts the steps in which the variable had no gradient, and Prodigy's clock does not
+        // count every step that starts the state.
         (self.clock() == Span::Tensor).then_some(step > 0)
     }
 
@@ -464,7 +468,7 @@ fn classify(slots: &mut [Slot]) -> Vec<Class> {
             let first = &before[class.first];
             (first.hot.shape, class.has_grad) == (hot.shape, hot.has_grad) && first.clock.agrees(clock)
         };
-        // Mostly that of the variable before, or of one soon before it.
+        // The search goes backward because the class is usually a recent one.
         let class = classes.iter().rposition(same).unwrap_or_else(|| {
             classes.push(Class { first: at, has_grad: hot.has_grad });
             classes.len() - 1
@@ -474,7 +478,7 @@ fn classify(slots: &mut [Slot]) -> Vec<Class> {
     classes
 }
 
-/// Sets the first state of a variable, whose memory is reserved.
+/// Initializes the state of a variable. Its memory must be reserved.
 fn start(chain: &[Box<dyn Algorithm>], slot: &mut Slot) -> Result<()> {
     for (position, algorithm) in chain.iter().enumerate() {
         match algorithm.kernel() {
@@ -489,7 +493,7 @@ fn start(chain: &[Box<dyn Algorithm>], slot: &mut Slot) -> Result<()> {
     Ok(())
 }
 
-/// Which state an algorithm has, without an allocation where it is a rule.
+/// The state that an algorithm has. For a rule this allocates nothing.
 fn layout(algorithm: &dyn Algorithm) -> Result<u32, Vec<&'static str>> {
     algorithm.kernel().map_or_else(|| Err(algorithm.state_names(&[])), |kernel| Ok(kernel.state_mask()))
 }

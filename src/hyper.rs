@@ -1,4 +1,4 @@
-//! Hyperparameters: plain structs whose fields specs, schedules and `set` reach by key.
+//! Hyperparameters: plain structs. Specs, schedules and `set` access their fields by key.
 
 use std::any::Any;
 use std::fmt;
@@ -21,7 +21,7 @@ pub enum Value {
 const NONE: &str = "none";
 
 impl Value {
-    /// Reads the text of a value. Returns `None` for text that is no number, no flag and none of `words`.
+    /// Reads the text of a value. Returns `None` for text that is not a number, a flag or one of `words`.
     pub fn parse(text: &str, words: &[&'static str]) -> Option<Self> {
         let word = || words.iter().find(|word| **word == text).copied().map(Self::Word);
         text.parse().map(Self::Number).or_else(|_| text.parse().map(Self::Flag)).ok().or_else(word)
@@ -176,7 +176,7 @@ pub struct Field {
     pub range: &'static str,
     /// The words that the value may be.
     pub words: &'static [&'static str],
-    /// Other names of these.
+    /// Other names of the words.
     pub aliases: &'static [&'static str],
     /// Whether the value is allowed.
     pub valid: bool,
@@ -207,7 +207,7 @@ impl Field {
         T::read(value).or_else(|| T::unlimited(&within).filter(|_| value == Value::Word(NONE)))
     }
 
-    /// Reads the text of a value, or `None` for text that is no number, no flag and none of its words.
+    /// Reads the text of a value, or returns `None` for text that is not a number, a flag or one of the field's words.
     pub(crate) fn parse(&self, text: &str) -> Option<Value> {
         Value::parse(text, self.words).or_else(|| Value::parse(text, self.aliases))
     }
@@ -257,8 +257,8 @@ pub trait Hyper: Any + fmt::Debug + Send + Sync {
     fn keys(&self) -> &'static [&'static str];
     /// The hyperparameter at this position of `keys`.
     fn field_at(&self, index: usize) -> Option<Field>;
-    /// Sets the hyperparameter at this position without a check of its range. Returns false for an unknown position or a
-    /// value of another type.
+    /// Sets the hyperparameter at this position without a check of its range. Returns false for an unknown position or
+    /// a value of another type.
     fn assign_at(&mut self, index: usize, value: Value) -> bool;
     /// The reason why the values contradict each other, if they do.
     fn conflict(&self) -> Option<&'static str> {
@@ -330,13 +330,14 @@ pub trait Hyper: Any + fmt::Debug + Send + Sync {
     }
 }
 
-/// Declares the hyperparameters of an optimizer: the struct, its defaults and ranges, and its fields by key.
+/// Declares the hyperparameters of an optimizer: the struct, its defaults and ranges, and access to its fields by key.
 ///
-/// A summary and a source may follow the name, and then the packages with which its steps are compared. `lr: f64 [0.0..] =
-/// 1e-3, "Learning rate.";` declares a field with its range, default and documentation. Its type is `f64`, `u32`, `bool`, an
-/// `Option` of these, or an enum of [`words!`](crate::words!). Infinite numbers are not allowed, unless the range ends in
-/// `..=f64::INFINITY`; infinity is then written `none`. `runs Before base` or `runs After base` declares a wrapper.
-/// `conflict |h| ..` gives the reason why values contradict each other, or `None`.
+/// The name may be followed by a summary, a source, and the packages with which the steps are compared.
+/// `lr: f64 [0.0..] = 1e-3, "Learning rate.";` declares a field with its range, default and documentation. Its type is
+/// `f64`, `u32`, `bool`, an `Option` of these, or an enum of [`words!`](crate::words!). Infinite numbers are not
+/// allowed, unless the range ends in `..=f64::INFINITY`; infinity is then written `none`. `runs Before base` or
+/// `runs After base` declares a wrapper. `conflict |h| ..` returns the reason why values contradict each other, or
+/// `None`.
 #[macro_export]
 macro_rules! hyper {
     (

@@ -1,4 +1,5 @@
-//! Optimizers for [Candle](candle_core), each verified against PyTorch or its authors' code, each a single pass over memory.
+//! Optimizers for [Candle](candle_core), each verified against PyTorch or another reference. A step of most of them
+//! is a single pass over memory.
 //!
 //! # Quick start
 //!
@@ -25,7 +26,8 @@
 //!
 //! # Groups
 //!
-//! Each group of variables has its optimizer. Schedules, clipping and checkpoints belong to the [`Optim`] of all groups:
+//! Each group of variables has its optimizer. Schedules, clipping and checkpoints belong to the [`Optim`] of all
+//! groups:
 //!
 //! ```
 //! # use candle_core::{DType, Device, Tensor};
@@ -54,14 +56,14 @@
 //!
 //! | you want | use |
 //! |---|---|
-//! | to replace Candle's AdamW or SGD in a line | [`AdamW`], [`Sgd`] and the like: [`DropIn`]s, which implement [`candle_nn::Optimizer`] |
+//! | to replace Candle's AdamW or SGD by changing one line | [`AdamW`], [`Sgd`] and the like: [`DropIn`]s, which implement [`candle_nn::Optimizer`] |
 //! | parameter groups, schedules, clipping, checkpoints | [`NamedVars`], [`Group`], [`Optim`] |
 //! | an optimizer named at run time | [`Spec`]: `adamw:lr=0.01,weight_decay=0.1` |
-//! | to write an optimizer | [`hyper!`] with [`rule!`] and [`Rule`](rule::Rule), or [`Algorithm`] for a method of whole tensors |
+//! | to write an optimizer | [`hyper!`] with [`rule!`] and [`Rule`](rule::Rule), or [`Algorithm`] for a method on whole tensors |
 //! | losses with their own backward pass | [`nn`] |
 
 #![warn(missing_docs)]
-// Launching a kernel is the one thing that is not safe.
+// Only the launch of a kernel needs unsafe code.
 #![cfg_attr(not(feature = "cuda"), forbid(unsafe_code))]
 #![cfg_attr(feature = "cuda", deny(unsafe_code))]
 
@@ -94,7 +96,7 @@ struct Pages;
 pub use algorithm::{Algorithm, Clock, Method, Slot, Slots, State};
 pub use candle_nn::Optimizer;
 pub use drop_in::DropIn;
-// No `Result`: with candle_core's, two globs would make the name ambiguous.
+// `Result` is not exported: glob imports of this crate and of candle_core would make the name ambiguous.
 pub use error::Error;
 pub use group::Group;
 pub use optim::{Optim, Outcome};

@@ -41,7 +41,7 @@ pub struct Optim {
     pub(crate) steps: u64,
     clip: Option<f64>,
     skip_non_finite: bool,
-    /// Whether the user named no variables: they are named by positions in a list that may have another order in the next run.
+    /// Whether the user gave no names. The names are then positions in a list whose order may differ in the next run.
     pub(crate) unnamed: bool,
     pub(crate) has_eval: bool,
     /// Whether all variables are on the host.
@@ -91,7 +91,7 @@ impl Optim {
         Ok(Self { groups, steps: 0, clip: None, skip_non_finite: false, unnamed: false, has_eval, on_host, addresses })
     }
 
-    /// Schedules the learning rate of each group, in place of a schedule of its own.
+    /// Schedules the learning rate of each group. This replaces the group's own schedule.
     pub fn schedule(mut self, schedule: impl Schedule) -> Self {
         let schedule: Arc<dyn Schedule> = Arc::new(schedule);
         self.groups.iter_mut().for_each(|group| group.add_schedule("lr", schedule.clone()));
@@ -112,35 +112,35 @@ impl Optim {
 
     /// Takes one step with `grads`. It skips variables without a gradient, unless the algorithm counts them as zero.
     ///
-    /// On a GPU, call it on the thread that computed the gradients: Candle gives each thread a stream of its own, and the
+    /// On a GPU, call it on the thread that computed the gradients: Candle gives each thread its own stream, and the
     /// order of work in different streams is undefined.
     ///
     /// # Errors
     /// There are no variables, a gradient does not fit its variable, a hyperparameter or the norm to clip to is out of
-    /// range, or an algorithm computes the loss again. Nothing changes then.
+    /// range, or an algorithm needs to compute the loss again. Nothing changes then.
     pub fn step(&mut self, grads: &GradStore) -> Result<Outcome> {
         let vars: usize = self.groups.iter().map(|group| group.slots.len()).sum();
-        // A thread of the pool would launch kernels in another stream than the one that computes the gradients.
+        // A thread of the pool would launch kernels in a stream other than the one that computes the gradients.
         if self.on_host && vars > LOOKUPS && rayon::current_num_threads() > 1 {
-            // To hand work to the threads of the pool takes some microseconds: once, not for each loop of the step.
+            // Handing work to the pool takes some microseconds. Do it once, not for each loop of the step.
             return rayon::scope(|_| self.advance(grads, None));
         }
         self.advance(grads, None)
     }
 
-    /// Computes the gradients of a loss and takes one step with them, as `candle_nn::Optimizer::backward_step`.
+    /// Computes the gradients of a loss and takes one step with them, as `candle_nn::Optimizer::backward_step` does.
     ///
     /// # Errors
-    /// As [`step`](Self::step).
+    /// As for [`step`](Self::step).
     pub fn backward_step(&mut self, loss: &Tensor) -> Result<Outcome> {
         self.step(&loss.backward()?)
     }
 
-    /// Takes one step with the gradients of a loss. Some methods compute the loss several times. Returns the loss before
-    /// the step.
+    /// Takes one step with the gradients of a loss. Some methods compute the loss several times. Returns the loss
+    /// before the step.
     ///
     /// # Errors
-    /// As [`step`](Self::step), and an error of `loss`. Nothing changes then.
+    /// As for [`step`](Self::step), or an error of `loss`. Nothing changes then.
     pub fn step_with(&mut self, mut loss: impl FnMut() -> candle_core::Result<Tensor>) -> Result<(Tensor, Outcome)> {
         let before = loss()?;
         let grads = before.backward()?;
@@ -162,7 +162,7 @@ impl Optim {
             return Err(no_closure());
         }
         self.groups.iter_mut().try_for_each(|group| group.move_to(self.steps))?;
-        // In all groups, also after an error: each begins its step, and `end_step` ends it.
+        // Every group begins its step, even after an error, since `end_step` ends the step of every group.
         let mut found = Ok(());
         for group in &mut self.groups {
             found = found.and(group.find_grads(grads, &self.addresses));
@@ -171,7 +171,7 @@ impl Optim {
             if outcome.skipped {
                 return Ok(outcome);
             }
-            // Other errors come before the first change; a closure may fail at any time.
+            // Other errors occur before the first change, but a closure may fail at any time.
             let before = if evaluates { Some(Snapshot::of(&self.groups)?) } else { None };
             let stepped = self.start_state().and_then(|()| {
                 self.groups.iter_mut().try_for_each(|group| {
@@ -194,10 +194,10 @@ impl Optim {
         Ok(done)
     }
 
-    /// Starts the state of the variables that have a gradient for the first time: of all or, on an error, of none.
+    /// Starts the state of the variables that have a gradient for the first time. On an error it starts none.
     fn start_state(&mut self) -> Result<()> {
         let done = self.groups.iter_mut().try_for_each(Group::start_state);
-        // The error to report is the first; the same cause may fail the undoing.
+        // Reports the first error. Its cause may also make the undo fail.
         let mut ended = Ok(());
         for group in &mut self.groups {
             ended = ended.and(group.end_start(done.is_ok()));
@@ -290,7 +290,7 @@ impl Optim {
     }
 }
 
-/// What a step may change, to go back to.
+/// A copy of what a step may change, used to undo a step that fails.
 struct Snapshot(Vec<(Tensor, Clock, bool, State)>);
 
 impl Snapshot {

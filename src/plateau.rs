@@ -3,7 +3,8 @@
 use crate::error::Result;
 use crate::optim::Optim;
 
-/// Lowers the learning rates when a loss stops falling. It is no [`Schedule`](crate::Schedule), since it has memory.
+/// Lowers the learning rates when a loss stops falling. It is not a [`Schedule`](crate::Schedule), since it remembers
+/// earlier losses.
 ///
 /// ```
 /// use candle_core::{Device, Var};
@@ -24,9 +25,9 @@ use crate::optim::Optim;
 pub struct ReduceOnPlateau {
     /// The factor of the learning rates.
     pub factor: f64,
-    /// Losses without improvement that it puts up with.
+    /// The number of losses without improvement that it tolerates.
     pub patience: u32,
-    /// The relative improvement that counts.
+    /// The smallest relative improvement that counts.
     pub threshold: f64,
     best: f64,
     bad: u32,
@@ -39,7 +40,8 @@ impl Default for ReduceOnPlateau {
 }
 
 impl ReduceOnPlateau {
-    /// Multiplies the learning rates by `factor` after `patience` losses that were no better than the best.
+    /// Multiplies the learning rates by `factor` after more than `patience` losses in a row that do not improve on the
+    /// best.
     pub fn new(factor: f64, patience: u32) -> Self {
         Self { factor, patience, ..Self::default() }
     }

@@ -1,8 +1,8 @@
 //! The numbers that a rule computes with.
 //!
-//! A rule sees nothing but [`Real`]: at `f32` it is the pass on the CPU, at `f64` it is what the oracle checks, and at the
-//! recording type it prints its CUDA kernel. Every operation rounds once, in that type. Nothing is contracted into a fused
-//! multiply-add, so a rule gives the same bits wherever it runs.
+//! A rule uses only [`Real`]. At `f32` it is the pass on the CPU, at `f64` it is what the oracle checks, and at the
+//! recording type it prints its CUDA kernel. Every operation rounds once, in that type. Nothing is contracted into a
+//! fused multiply-add, so a rule gives the same bits wherever it runs.
 
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
@@ -22,15 +22,15 @@ pub trait Real:
     fn lit(x: f64) -> Self;
     /// The square root; NaN below zero.
     fn sqrt(self) -> Self;
-    /// The cube root of a number of at least 0, within 2 ulp; of an infinite one it is NaN.
+    /// The cube root of a number of at least 0, within 2 ulp; NaN for infinity.
     fn cbrt(self) -> Self;
     /// The magnitude.
     fn abs(self) -> Self;
-    /// -1 or 1; a zero and NaN stay what they are.
+    /// -1 or 1. Zero and NaN are returned unchanged.
     fn sign(self) -> Self;
-    /// The larger of two numbers, NaN if either is: as `torch.maximum`, and unlike [`f64::max`].
+    /// The larger of two numbers, or NaN if either is NaN, as in `torch.maximum` and unlike [`f64::max`].
     fn max(self, other: Self) -> Self;
-    /// The smaller of two numbers, NaN if either is.
+    /// The smaller of two numbers, or NaN if either is NaN.
     fn min(self, other: Self) -> Self;
     /// `yes` if this number is above zero, else `no`, also for NaN.
     fn if_positive(self, yes: Self, no: Self) -> Self;
@@ -52,8 +52,9 @@ macro_rules! real {
             fn sqrt(self) -> Self {
                 $float::sqrt(self)
             }
-            /// By Newton's method, with the same operations on a GPU, where the library's function rounds otherwise. A third of
-            /// the bits is a third of the exponent, and off by 3.4 % at most (FreeBSD, msun, s_cbrt.c).
+            /// Newton's method, with the same operations as on a GPU, whose library function rounds differently. A
+            /// third of the bits divides the exponent by 3. This start value is off by at most 3.4 % (FreeBSD, msun,
+            /// s_cbrt.c).
             #[inline(always)]
             fn cbrt(self) -> Self {
                 let mut y = $float::from_bits(self.to_bits() / 3 + $third);
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn cube_roots() {
         for i in 0..200_000 {
-            // Over all normal numbers.
+            // Samples the normal numbers.
             let x = f32::from_bits(0x0080_0000 + i * ((0x7f80_0000 - 0x0080_0000) / 200_000));
             let (root, exact) = (Real::cbrt(x), f64::from(x).cbrt());
             assert!((f64::from(root) - exact).abs() < 2. * f64::from(f32::EPSILON) * exact, "{x:e}: {root:e}");

@@ -1,8 +1,8 @@
 //! What an elementwise optimizer is.
 //!
-//! [`rule!`](crate::rule!) declares the numbers of a step, [`Rule`] updates one element, and [`Elementwise`] computes the
-//! numbers from hyperparameters and clock. The engine does the rest: it compiles the rule for each type and instruction
-//! set, walks it over memory, prints it as a CUDA kernel, and stores the state.
+//! [`rule!`](crate::rule!) declares the numbers of a step, [`Rule`] updates one element, and [`Elementwise`] computes
+//! the numbers from hyperparameters and clock. The engine does the rest: it compiles the rule for each type and
+//! instruction set, walks it over memory, prints it as a CUDA kernel, and stores the state.
 
 use crate::clock::Clock;
 pub use crate::clock::Span;
@@ -11,8 +11,8 @@ use crate::real::Real;
 
 /// An elementwise update: `self` holds the scalars of one step and its flags, `State` the state of one element.
 ///
-/// There is no branch on data, only on flags, and no literal except [`Real::lit`]. What depends on the step or on the
-/// learning rate is a scalar.
+/// A rule may branch on flags, but not on data. Its literals must use [`Real::lit`]. A value that depends on the step
+/// or on the learning rate must be a scalar.
 pub trait Rule<R: Real>: Parts<R> {
     /// Sets the state before the first step. `s` is zero at first.
     #[inline(always)]
@@ -36,18 +36,18 @@ pub trait Rule<R: Real>: Parts<R> {
     }
 }
 
-/// The hyperparameters of a rule, which it makes an [`Algorithm`](crate::Algorithm). `rule! { .. from .. }` implements it;
-/// implement it by hand if a scalar needs more than an expression.
+/// The hyperparameters of a rule. Every implementor is an [`Algorithm`](crate::Algorithm). `rule! { .. from .. }`
+/// implements it; implement it by hand if a scalar needs more than an expression.
 pub trait Elementwise: Hyper + Clone {
     /// The scalars and flags of a step.
     type Rule: Rule<f64> + PartialEq;
-    /// Whether the rule overrides [`measured`](Self::measured), which is not called otherwise: on a GPU the host then never
-    /// waits for the sums.
+    /// Whether the rule overrides [`measured`](Self::measured). If not, it is never called, and on a GPU the host does
+    /// not wait for the sums.
     const MEASURED: bool = false;
     /// The scalars and flags of the clock's step. Flags must not depend on the step.
     fn scalars(&self, t: &mut Clock) -> Self::Rule;
-    /// Computes scalars from the sums of the group, which are in `k`. The host does not see the sums of a tensor. Set
-    /// [`MEASURED`](Self::MEASURED) with it.
+    /// Computes scalars from the sums of the group, which are in `k`. The host does not see the sums of a tensor. If
+    /// you override it, set [`MEASURED`](Self::MEASURED) to true.
     fn measured(&self, _t: &mut Clock, k: Self::Rule) -> Self::Rule {
         k
     }
@@ -55,21 +55,21 @@ pub trait Elementwise: Hyper + Clone {
 
 /// An exponential moving average: `avg·beta + x·complement`, where `complement` is 1 - beta.
 ///
-/// The complement is a scalar of its own, since 1 - 0.999 in f32 is off by 5e-5. torch writes some of its averages as
-/// `lerp`, which differs by rounding alone.
+/// The complement is a separate scalar, since 1 - 0.999 in f32 is off by 5e-5. torch writes some of its averages as
+/// `lerp`, which differs only in rounding.
 #[inline(always)]
 pub fn ema<R: Real>(avg: R, x: R, beta: R, complement: R) -> R {
     avg * beta + x * complement
 }
 
-/// Weight decay λ, coupled or decoupled: the factor of the weight that is added to the gradient, and the factor of the weight
-/// itself. One of them has no effect.
+/// Weight decay λ, coupled or decoupled. Returns the factor of the weight that is added to the gradient, and the factor
+/// of the weight itself. One of them has no effect.
 pub fn decay(lr: f64, weight_decay: f64, decoupled: bool) -> (f64, f64) {
     if decoupled { (0., 1. - lr * weight_decay) } else { (weight_decay, 1.) }
 }
 
-/// `x/d` for `d` ≥ 0, but 0 where `d` is 0. An element that has had no gradient then stays, also if eps is 0 or too small for
-/// the type, where torch computes 0/0. NaN stays NaN.
+/// `x/d` for `d` ≥ 0, but 0 where `d` is 0. An element that has never had a gradient then does not move, even if eps is
+/// 0 or too small for the type. torch computes 0/0 in that case. NaN stays NaN.
 #[inline(always)]
 pub fn ratio<R: Real>(x: R, d: R) -> R {
     d.if_positive(x / d, x * d)
@@ -96,7 +96,7 @@ pub trait Parts<R: Real>: Copy + Send + Sync + 'static {
     const WEIGHT_COPIES: &'static [&'static str];
     /// The names of the scalars.
     const SCALARS: &'static [&'static str];
-    /// Converts scalars and sums, which `f` gets by name.
+    /// Converts scalars and sums with `f`, which also gets their names.
     fn map<Q: Real>(&self, f: impl FnMut(&'static str, R) -> Q) -> Self::At<Q>;
     /// The flags as bits.
     fn flags(&self) -> u32;
@@ -110,9 +110,9 @@ pub trait Parts<R: Real>: Copy + Send + Sync + 'static {
     fn with_norms(&self, sums: Self::Norms) -> Self;
     /// The names of the state that exists under the flags.
     fn state_names(&self) -> Vec<&'static str>;
-    /// These as bits.
+    /// This state as bits.
     fn state_mask(&self) -> u32;
-    /// How many these are.
+    /// The number of state tensors that exist under the flags.
     fn state_count(&self) -> usize;
     /// The state of an element, from the tensors in the order of `state_names`.
     fn load(&self, tensor: impl FnMut(usize) -> R) -> Self::State;
@@ -170,7 +170,7 @@ impl<R> Fields<R> for Nothing {
 ///   which a 16-bit state type does not round.
 /// - `sums .. of Group if flag { .. }`, then `sums .. of Tensor if flag { .. }`: each needs a pass before `update`.
 ///
-/// A rule without `from` needs an [`Elementwise`](crate::rule::Elementwise) by hand.
+/// A rule without `from` needs a hand-written implementation of [`Elementwise`](crate::rule::Elementwise).
 #[macro_export]
 macro_rules! rule {
     (

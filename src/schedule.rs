@@ -57,7 +57,7 @@ impl<A: Schedule, B: Schedule> Schedule for Then<A, B> {
     }
 }
 
-/// The share of `steps` that is done at `step`, at most 1; of none, all.
+/// The share of `steps` that is done at `step`, at most 1. It is 1 if `steps` is 0.
 fn share(step: u64, steps: u64) -> f64 {
     if step < steps { step as f64 / steps as f64 } else { 1. }
 }

@@ -12,8 +12,8 @@ use crate::algorithm::{Algorithm, Method};
 use crate::error::{Error, Result, shown};
 use crate::hyper::{Runs, Value};
 
-/// An optimizer with its hyperparameters, read from text. It prints all hyperparameters, given or default, and the printed
-/// text reads back to the same optimizer.
+/// An optimizer with its hyperparameters, read from text. It prints all hyperparameters, given or default, and the
+/// printed text reads back to the same optimizer.
 ///
 /// ```
 /// use candle_optim::Spec;
@@ -58,7 +58,7 @@ impl Spec {
         (name, pairs)
     }
 
-    /// Sets the learning rate if the text did not. It never changes a wrapper, whose learning rate is `base_lr`.
+    /// Sets the learning rate if the text did not. It does not change a wrapper: its `base_lr` sets the learning rate.
     pub fn or_lr(mut self, lr: f64) -> Self {
         if let ([alone], false) = (&mut self.method.chain[..], self.has_lr) {
             alone.assign("lr", lr.into());
@@ -109,7 +109,7 @@ impl FromStr for Spec {
     }
 }
 
-/// The optimizers that a spec may name. The default has all of this crate.
+/// The optimizers that a spec may name. The default registry has all optimizers of this crate.
 #[derive(Debug)]
 pub struct Registry(pub(crate) Vec<fn() -> Box<dyn Algorithm>>);
 
@@ -146,8 +146,8 @@ impl Registry {
         self.table("| optimizer | what it is | keys and defaults | source |\n|---|---|---|---|\n", row)
     }
 
-    /// A Markdown table of all optimizers with what a step computes with, the bytes of state for an f32 number of a matrix, and
-    /// what the steps are compared with.
+    /// A Markdown table of all optimizers. It shows what a step computes with, the bytes of state for each number of an
+    /// f32 matrix, and the packages that the steps are compared with.
     pub fn overview(&self) -> String {
         let row = |algorithm: &dyn Algorithm| {
             let [summary, reference, source] = [algorithm.summary(), algorithm.reference(), algorithm.source()];

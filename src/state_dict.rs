@@ -12,8 +12,8 @@ use crate::group::Group;
 use crate::optim::Optim;
 
 impl Optim {
-    /// The state by name: tensors such as `blocks.0.weight.exp_avg`, the clocks' numbers such as `blocks.0.weight.step`,
-    /// and `step`. A variable has no state tensors before its first step.
+    /// The state by name: tensors such as `blocks.0.weight.exp_avg`, the clocks' numbers such as
+    /// `blocks.0.weight.step`, and `step`. A variable has no state tensors before its first step.
     ///
     /// # Errors
     /// The variables have no names to save it by.
@@ -80,16 +80,17 @@ impl Optim {
         Ok(())
     }
 
-    /// The name of each group's optimizer, by `group.0` and so on.
+    /// The name of each group's optimizer, under the keys `group.0`, `group.1` and so on.
     fn optimizers(&self) -> BTreeMap<String, String> {
         let name = |(at, group): (usize, &crate::Group)| (format!("group.{at}"), group.method.name());
         self.groups.iter().enumerate().map(name).collect()
     }
 
-    /// Saves the state as safetensors, with the optimizers' names as metadata. A crash leaves no partial file at `path`.
+    /// Saves the state as safetensors, with the optimizers' names as metadata. A crash leaves no partial file at
+    /// `path`.
     ///
     /// # Errors
-    /// The variables have no names, or the file cannot be written. A file that was there is then as it was.
+    /// The variables have no names, or the file cannot be written. An existing file then stays unchanged.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let mut part = path.as_ref().as_os_str().to_owned();
         part.push(".part");

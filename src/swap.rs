@@ -18,7 +18,7 @@ pub struct Swapped<'a> {
 }
 
 impl Optim {
-    /// Whether the weights to evaluate with differ from the variables. If not, [`eval`](Self::eval) copies them in vain.
+    /// Whether the weights to evaluate with differ from the variables. If not, [`eval`](Self::eval) changes nothing.
     pub fn has_eval(&self) -> bool {
         self.has_eval
     }
@@ -31,7 +31,8 @@ impl Optim {
         let mut swapped = Swapped { saved: vec![], optim: PhantomData };
         for Group { slots, method, .. } in self.groups.iter().filter(|_| self.has_eval) {
             for slot in slots.iter().filter(|slot| slot.started) {
-                // On the host, where it rounds as the engine does, whatever the device. It is a copy: a step sets the variable.
+                // Computed on the host for every device, so that it rounds as the engine does. `p` is a copy because a
+                // step sets the variable.
                 let on_host = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(slot.compute_dtype());
                 let p = on_host(&slot.var.as_detached_tensor().copy()?)?;
                 let state = slot.tensors()?.into_iter().map(|(name, tensor)| Ok((name, on_host(&tensor)?)));

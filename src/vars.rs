@@ -7,8 +7,8 @@ use candle_nn::VarMap;
 
 use crate::error::{Error, Result};
 
-/// Variables sorted by name. `take` moves variables out, so that no two groups get the same one. Each variable keeps its
-/// position in the given list as [`Slot::index`](crate::Slot::index).
+/// Variables sorted by name. `take` moves variables out, so that no two groups get the same one. Each variable retains
+/// its position in the given list as [`Slot::index`](crate::Slot::index).
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -33,13 +33,14 @@ use crate::error::{Error, Result};
 pub struct NamedVars(pub(crate) Vec<(usize, String, Var)>);
 
 impl NamedVars {
-    /// Names variables by their position. The list must have the same order in every run; [`VarMap::all_vars`] has not.
+    /// Names variables by their position. The list must have the same order in every run. The order of
+    /// [`VarMap::all_vars`] differs between runs.
     pub fn numbered(vars: impl IntoIterator<Item = Var>) -> Self {
         Self(vars.into_iter().enumerate().map(|(index, var)| (index, index.to_string(), var)).collect())
     }
 
-    /// Takes the variables whose names match a pattern: `*` is any text, also with dots, `?` is any character, `[..]` is
-    /// one of these.
+    /// Takes the variables whose names match a pattern: `*` is any text, including dots, `?` is any character, and
+    /// `[..]` is one of the characters in it.
     ///
     /// # Errors
     /// The pattern matches nothing.
@@ -71,7 +72,7 @@ impl From<Vec<(String, Var)>> for NamedVars {
     }
 }
 
-/// The index is the position by name, since a map has no order.
+/// The index is the position in the order of the names, since a map has no order.
 impl From<&VarMap> for NamedVars {
     fn from(map: &VarMap) -> Self {
         let vars = map.data().lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -1,4 +1,4 @@
-//! Half precision, in variables or in state: read, computed in f32, rounded once when written back.
+//! Half precision in variables or state: values are computed in f32 and rounded once when written back.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -8,7 +8,7 @@ use super::sums::Lanes;
 use crate::memory::{Half, Noise, Part, Rounding, VARIABLE, map};
 use crate::rule::{MAX_STATE, MAX_SUMS, Rule};
 
-/// Elements converted at a time, so that their copies stay in the first-level cache.
+/// The number of elements converted at a time. Their copies stay in the first-level cache.
 const CHUNK: usize = 512;
 
 /// A pass over elements that are not all f32.
@@ -69,7 +69,8 @@ fn in_chunks<E: Wide>(mut elements: Elements<E>, stores: Stores, f: &mut dyn FnM
 pub(super) trait Wide: Stepped {
     fn widen(from: &[Self], to: &mut [f32]);
 
-    /// Calls `f` with copies in f32, in two buffers of the same lengths, and stores the first, rounded, if asked to.
+    /// Calls `f` with f32 copies of `p` and `g`, held in `wide`. If `store` is given, rounds the first copy back to
+    /// `p`.
     fn with_wide(
         p: &mut [Self],
         g: &[Self],

@@ -1,4 +1,5 @@
-//! The engine: it makes every elementwise rule an [`Algorithm`], one pass over memory a step.
+//! The engine makes every elementwise rule an [`Algorithm`]. A step takes one pass over memory, and one more for each
+//! kind of sum.
 //!
 //! | module | what |
 //! |---|---|
@@ -42,7 +43,7 @@ impl<E: Elementwise> Algorithm for E {
         <E::Rule as Parts<f64>>::CLOCK
     }
 
-    /// Takes the names from a first step that it throws away.
+    /// Takes the names from the scalars of a first step, which are then discarded.
     fn memory(&self) -> Vec<(&'static str, f64)> {
         let mut t = Clock::first(&[]);
         let k = self.scalars(&mut t);
@@ -86,7 +87,7 @@ impl<E: Elementwise> Kernel for E {
     }
 
     fn has_sums(&self) -> bool {
-        // Some have sums of matrices alone.
+        // Some rules have sums only for matrices.
         let k = self.scalars(&mut Clock::first(&[1, 1]));
         k.has_totals() || k.has_norms()
     }
@@ -108,7 +109,7 @@ struct Launch<K> {
     k: K,
     /// The clock after the step.
     after: Clock,
-    /// Whether that differs from the clock of some variable before it.
+    /// Whether `after` differs from the clock of some variable before the step.
     moves_clock: bool,
 }
 
@@ -118,7 +119,8 @@ fn step<E: Elementwise>(h: &E, vars: &mut Slots) -> Result<()> {
     let (mut launches, of_class) = launches(h, slots, vars.classes);
     let steps = |slot: &Slot| if slot.hot.grad.is_some() { of_class[slot.hot.class as usize] } else { None };
     let _totals = totals(slots, vars.buffers, &mut launches, &steps, h)?;
-    // Most rules leave the clock alone, and a pass over a thousand variables takes as long as some of their updates.
+    // Most rules do not change the clock. A pass over a thousand variables takes as long as the updates of some of
+    // them.
     if E::MEASURED || launches.iter().any(|launch| launch.moves_clock) {
         for slot in &mut *slots {
             if let Some(launch) = of_class[slot.hot.class as usize] {
@@ -130,7 +132,7 @@ fn step<E: Elementwise>(h: &E, vars: &mut Slots) -> Result<()> {
         Some(launch) => {
             walk::step(slot, state, &launches[launch].k)?;
             if is_last {
-                // Here it is in the cache.
+                // Dropped here, while it is in the cache.
                 slot.hot.grad = None;
             }
             Ok(())
@@ -142,8 +144,8 @@ fn step<E: Elementwise>(h: &E, vars: &mut Slots) -> Result<()> {
     Ok(())
 }
 
-/// Computes the scalars of each class, and merges equal ones. The second result is the position of those of each class, which
-/// a class without gradients may lack.
+/// Computes the scalars of each class, and merges equal ones. The second result is the position of each class's
+/// scalars, or `None` for a class that takes no step.
 fn launches<E: Elementwise>(h: &E, slots: &[Slot], classes: &[Class]) -> (Vec<Launch<E::Rule>>, Vec<Option<usize>>) {
     let always_counts = <E::Rule as Parts<f64>>::CLOCK == Span::Group;
     let mut launches: Vec<Launch<E::Rule>> = vec![];
@@ -178,8 +180,8 @@ enum Totals {
     Device(cuda::DeviceTotals),
 }
 
-/// Sums over the group, and hands the sums to each set of scalars. On a GPU they stay there, unless the host computes
-/// scalars from them, or not all variables of the group lie on that GPU.
+/// Computes the sums over the group, and stores them in each set of scalars. On a GPU the sums stay on the device,
+/// unless the host computes scalars from them or some variables of the group are elsewhere.
 fn totals<E: Elementwise>(
     slots: &mut [Slot],
     buffers: &[Arc<StateBuffer>],

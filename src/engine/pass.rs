@@ -1,5 +1,5 @@
-//! The passes on the CPU: a loop over the elements of a variable, compiled for each type, instruction set and setting of
-//! the flags. It has no branches and no temporaries.
+//! The passes on the CPU: a loop over the elements of a variable, compiled for each type, instruction set and setting
+//! of the flags. It has no branches and no temporaries.
 
 use std::marker::PhantomData;
 
@@ -29,17 +29,18 @@ pub(crate) enum Sum {
     Tensor,
 }
 
-/// Some elements of a variable with their gradients and state, as many of each. A pass that reads no gradient has none.
+/// Some elements of a variable with their gradients and state, in equal numbers. The gradients are empty in a pass that
+/// does not read them.
 ///
-/// The state comes by reference: to copy it from function to function costs a small variable as much as its update.
+/// The state is passed by reference. For a small variable, copies between functions would cost as much as the update.
 pub(crate) struct Elements<'a, 'b, E> {
     pub(crate) p: &'a mut [E],
     pub(crate) g: &'a [E],
-    /// The state of these elements and of others.
+    /// The state of these and other elements.
     pub(crate) state: &'a mut Parts<'b>,
-    /// The position of the first of them in `state`.
+    /// The position of the first element in `state`.
     pub(crate) at: usize,
-    /// The position of the first of them in the variable.
+    /// The position of the first element in the variable.
     pub(crate) from: usize,
     pub(crate) shared: Shared,
 }
@@ -56,7 +57,7 @@ pub(crate) struct Shared {
 }
 
 impl<'b, E> Elements<'_, 'b, E> {
-    /// The `n` elements from the element `start` on.
+    /// The `n` elements that begin at `start`.
     pub(crate) fn range(&mut self, start: usize, n: usize) -> Elements<'_, 'b, E> {
         let Self { p, g, state, at, from, shared } = self;
         let g = if g.is_empty() { g } else { &g[start..start + n] };
@@ -92,7 +93,7 @@ macro_rules! compute {
 }
 compute! { f32, F32; f64, F64; }
 
-/// An element type of variables that passes step.
+/// An element type of the variables that a pass can step.
 pub(crate) trait Stepped: Element {
     type Real: Compute;
     /// One pass on this thread.
@@ -171,7 +172,7 @@ pub(super) fn add<R: Compute, K: Rule<R>>(k: K, sum: Sum, elements: Elements<R>,
     dispatch(k, Measure { sum, elements, lanes });
 }
 
-/// The weights to evaluate with, of a variable in the type of the computation.
+/// The weights to evaluate with, for a variable in the type of the computation.
 pub(super) fn eval<K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Tensor> {
     use rule::Parts as _;
     fn typed<R: Compute + Stepped<Real = R>, K: Rule<f64>>(k: &K, p: &Tensor, state: &State) -> Result<Tensor> {
@@ -207,8 +208,8 @@ fn dispatch<R: Real, K: Rule<R>, P: Pass<K>>(k: K, pass: P) -> P::Output {
     Arch::new().dispatch(Dispatch(k, pass, PhantomData))
 }
 
-/// The state of `n` elements, in as many slices as the rule has. The compiler knows both numbers, so it drops the bounds
-/// checks and vectorizes.
+/// The state of `n` elements, in as many slices as the rule has. The compiler knows both numbers, so it drops the
+/// bounds checks and vectorizes.
 #[inline(always)]
 fn slices<'a, R: Compute, K: Rule<R>>(k: &K, state: &'a mut Parts, at: usize, n: usize) -> [&'a mut [R]; MAX_STATE] {
     let count = k.state_count();
@@ -221,7 +222,8 @@ fn slices<'a, R: Compute, K: Rule<R>>(k: &K, state: &'a mut Parts, at: usize, n:
     slices
 }
 
-/// Sets the state, once in a training: not worth a loop for each instruction set and setting of the flags.
+/// Initializes the state. This runs once per training, so a loop for each instruction set and flag setting is not
+/// worthwhile.
 fn init<R: Compute, K: Rule<R>>(k: K, elements: Elements<R>) {
     let Elements { p, state, at, .. } = elements;
     let state = slices(&k, state, at, p.len());

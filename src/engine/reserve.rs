@@ -9,8 +9,8 @@ use crate::algorithm::{Algorithm, Hot, Slot, stored};
 use crate::error::Result;
 use crate::memory::{Portion, SlotState, StateBuffer, StateView};
 
-/// Reserves memory for the state of all variables of a group. The result has the buffers of each algorithm of the chain; a
-/// variable's are those at `hot.buffer`, and its elements begin at `hot.from` in all of them.
+/// Reserves memory for the state of all variables of a group. The result has a list of buffers for each algorithm of
+/// the chain. In each list a variable uses the buffer at `hot.buffer`, and its elements begin at `hot.from`.
 pub(crate) fn reserve(
     chain: &[Box<dyn Algorithm>],
     slots: &mut [Slot],
@@ -65,7 +65,7 @@ pub(crate) fn reserve(
                     let (names, buffer) = (state.iter().map(|(name, _)| *name).collect(), buffer.clone());
                     SlotState::View(StateView { buffer, names, from: slot.hot.from, len: slot.hot.lock.len })
                 }
-                // It holds the type; the start of the state sets the value.
+                // This placeholder holds the type. The start of the state sets the value.
                 None => {
                     let zero = |(name, dtype): &_| Ok((*name, Tensor::zeros(1, *dtype, slot.var.device())?));
                     SlotState::Tensors(state.iter().map(zero).collect::<Result<_>>()?)

@@ -1,14 +1,14 @@
 //! Sums whose bits depend neither on the number of threads nor on the order of the variables, on the CPU and on a GPU.
 //!
-//! A block of [`BLOCK`] elements is summed in [`LANES`] lanes, which a tree then folds. The blocks of a tensor are summed
-//! likewise, in f64, and the tensors of a group in the order of their sums.
+//! A block of [`BLOCK`] elements is summed in [`LANES`] lanes, which a tree then folds. The blocks of a tensor are
+//! summed in the same way, in f64. The sums of a group's tensors are sorted, then added.
 
 use super::pass::Compute;
 use crate::rule::MAX_SUMS;
 
-/// The elements of a block, which a CUDA block of as many threads as there are lanes sums.
+/// The number of elements of a block. A CUDA block with one thread per lane sums it.
 pub(crate) const BLOCK: usize = 4096;
-/// The partial sums of a block: element `i` adds to lane `i % LANES`.
+/// The number of partial sums of a block: element `i` adds to lane `i % LANES`.
 pub(crate) const LANES: usize = 256;
 
 /// The partial sums of a block.

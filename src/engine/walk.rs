@@ -1,6 +1,6 @@
-//! The walk over the variables of a group, on several threads where that pays.
+//! The walk over the variables of a group, on several threads where that is faster.
 //!
-//! Small variables are stepped in batches, a batch on one thread. The elements of a large one are cut into pieces.
+//! Small variables are stepped in batches, one thread per batch. The elements of a large one are cut into pieces.
 
 use std::iter::repeat;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use crate::memory::{Parts, Portion, StateBuffer, range, split_at};
 use crate::real::Real;
 use crate::rule::{Fields, MAX_SUMS, Rule};
 
-/// Elements that one thread steps at a time. Fewer are not worth another thread: handing work over costs some
-/// microseconds, in which a thread steps about as many.
+/// The number of elements that one thread steps at a time. Fewer are not worth another thread: handing over work takes
+/// some microseconds, and a thread steps about this many elements in that time.
 pub(super) const GRAIN: usize = 16 * BLOCK;
 
 /// Calls `f` with each variable on the host and its state.
@@ -94,7 +94,7 @@ pub(super) fn init<K: Rule<f64>>(slot: &mut Slot, state: OwnState, k: &K) -> Res
     by_dtype!(slot, E => with_elements::<E>(slot, state, false, |elements| pass(k, What::Init, elements)))
 }
 
-/// The state of one variable among that of others.
+/// The state of one variable within that of several.
 pub(super) struct OwnState<'a, 'b> {
     pub(super) parts: &'a mut Parts<'b>,
     pub(super) from: usize,
@@ -114,7 +114,7 @@ fn with_elements<E: Stepped>(
     lock.with(var, grad, &mut |p, g| f(Elements { p, g, state, at, from: 0, shared }))
 }
 
-/// One pass, shared among as many threads as pay.
+/// One pass, on as many threads as are worthwhile.
 #[inline]
 fn pass<E: Stepped, K: Rule<f64>>(k: &K, what: What, elements: Elements<E>) {
     let k: K::At<E::Real> = k.map(|_, x| E::Real::lit(x));
@@ -156,8 +156,8 @@ fn piece_size(len: usize) -> usize {
     (len / (4 * rayon::current_num_threads())).next_multiple_of(GRAIN)
 }
 
-/// Calls `f` with pieces of the elements, each with the next of `others`, on all threads. `f` is dynamic, so that rayon's
-/// loop is not compiled once more for each rule.
+/// Calls `f` with pieces of the elements, each with the next item of `others`, on all threads. `f` is dynamic, so that
+/// rayon's loop is not compiled once more for each rule.
 fn share<E: Stepped, T: Send>(
     elements: Elements<E>,
     others: impl Iterator<Item = T>,

@@ -5,8 +5,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use candle_core::Tensor;
 
-/// The storages of some variables, to find the gradients that lie in one of them. A user can pass a variable as the gradient
-/// of another, as in the game Σ p·q. The step of the one would then change the gradient of the other.
+/// The storages of some variables, used to find the gradients that share one of them. A user can pass one variable as
+/// the gradient of another, as in the game Σ p·q. A step of the first would then change the gradient of the second.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses(HashSet<usize, BuildHasherDefault<AddressHasher>>);
 
@@ -22,12 +22,13 @@ impl Addresses {
     }
 }
 
-/// Tensors that share a storage have the same.
+/// Tensors that share a storage have the same address.
 fn address(tensor: &Tensor) -> usize {
     std::ptr::from_ref(&*tensor.storage_and_layout().0).addr()
 }
 
-/// Every step looks up every gradient, and the standard hash would take as long as a tenth of the step of a small variable.
+/// A fast hash. Every step looks up every gradient, and the standard hash would take a tenth of the time of a step of a
+/// small variable.
 #[derive(Debug, Default)]
 pub(crate) struct AddressHasher(u64);
 
@@ -36,8 +37,8 @@ impl Hasher for AddressHasher {
         bytes.iter().for_each(|byte| self.write_usize(usize::from(*byte)));
     }
 
-    /// The product with a number without pattern (Knuth, "The Art of Computer Programming", section 6.4). Its high bits are the
-    /// best, and the table takes the low ones.
+    /// Multiplies by a number without a pattern (Knuth, "The Art of Computer Programming", section 6.4). The rotation
+    /// moves the high bits, which are mixed best, to the low end, which the table uses.
     fn write_usize(&mut self, x: usize) {
         self.0 = (self.0 ^ x as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
     }

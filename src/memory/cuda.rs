@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CudaStorage, DType, Error, InplaceOp1, Layout, Res
 
 use super::lock::Access;
 
-/// Sets the elements of a tensor from one on to those of another of its type and device.
+/// Copies the elements of `from` into `to`, beginning at element `at`. Both must have the same type and device.
 pub(super) fn copy(from: &Tensor, to: &Tensor, at: usize) -> Result<()> {
     fn typed<T: CudaDType + DeviceRepr>(
         from: &CudaStorage,

@@ -1,6 +1,7 @@
 //! Direct access to the memory of a variable and of its gradient.
 //!
-//! Candle hands out the memory of a tensor to an in-place operation alone. Such an operation may call a closure.
+//! Candle gives mutable access to the memory of a tensor only to in-place operations. Such an operation may call a
+//! closure.
 
 use std::cell::Cell;
 
@@ -24,12 +25,13 @@ macro_rules! element {
 }
 element! { f64, F64; f32, F32; f16, F16; bf16, BF16; }
 
-/// A variable as the engine locks it, with what a step asks of it: reading these from the variable costs a cache miss each.
+/// A variable as the engine locks it, with the properties that a step needs. Each read from the variable itself would
+/// cost a cache miss.
 #[derive(Debug)]
 pub(crate) struct VarLock {
-    /// A view of the first element, from which all of the memory can be reached; of an empty tensor it is the whole. Candle
-    /// checks before an in-place operation that no two elements of the tensor overlap, which allocates for a tensor of
-    /// several dimensions.
+    /// A view of the first element, which gives access to the whole memory. For an empty tensor it is the tensor
+    /// itself. Before an in-place operation Candle checks that no two elements overlap. For several dimensions this
+    /// check allocates.
     first: Tensor,
     pub(crate) dtype: DType,
     pub(crate) len: usize,
@@ -60,10 +62,12 @@ impl VarLock {
         Self { first, dtype: tensor.dtype(), len: tensor.elem_count(), backend }
     }
 
-    /// Calls `f` with the elements of the variable, mutable, and of its gradient, which is empty if there is none. The gradient
-    /// must not lie in the variable. Memory that is not the host's is copied there and back: correct, not fast.
+    /// Calls `f` with the elements of the variable, mutable, and of its gradient, which is empty if there is none. The
+    /// gradient must not share the variable's memory. Memory outside the host is copied to the host and back, which is
+    /// slow.
     ///
-    /// `f` is dynamic, since Candle's operation would be compiled once more for each rule: a tenth of the library.
+    /// `f` is dynamic. Otherwise Candle's operation would be compiled again for each rule, to a tenth of the library's
+    /// code.
     pub(crate) fn with<E: Element>(
         &self,
         var: &Var,
@@ -87,7 +91,7 @@ impl VarLock {
     fn with_host<E: Element>(&self, grad: Option<&Tensor>, f: &mut dyn FnMut(&mut [E], &[E])) -> Result<()> {
         let n = self.len;
         if n == 0 {
-            // Candle takes the strides of an empty tensor for repeated elements.
+            // Candle mistakes the strides of an empty tensor for repeated elements.
             f(&mut [], &[]);
             return Ok(());
         }

@@ -1,8 +1,8 @@
 //! The rounding of f32 to bf16 and f16: to the nearest, or stochastically.
 //!
-//! Stochastic rounding goes up or down at random, with probabilities by the distance to either. An average that moves by less
-//! than half a unit of the last place would stand still forever if it were rounded to the nearest: with β₂ = 0.999, any v
-//! would. So would a weight under a small learning rate.
+//! Stochastic rounding goes up or down at random, with probabilities given by the distances to the two neighbors. An
+//! average that moves by less than half a unit in the last place would never change if it were rounded to the nearest.
+//! With β₂ = 0.999 this holds for any v. It also holds for a weight under a small learning rate.
 
 use candle_core::{DType, Result, Tensor};
 use half::slice::HalfFloatSliceExt;
@@ -17,7 +17,7 @@ pub(crate) enum Rounding {
     Stochastic(Noise),
 }
 
-/// What stochastic rounding depends on, and nothing else: the same at any number of threads.
+/// All that stochastic rounding depends on. The result is therefore the same for any number of threads.
 #[derive(Clone, Copy)]
 pub(crate) struct Noise {
     pub(crate) step: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Noise {
     pub(crate) from: usize,
 }
 
-/// The noise of the variable itself has this name. State tensors have their positions.
+/// The name in the noise of the variable itself. State tensors use their positions.
 pub(crate) const VARIABLE: u32 = u32::MAX;
 
 impl Noise {
@@ -66,7 +66,7 @@ fn with_noise(from: &[f32], to: &mut [u16], noise: Noise, round: impl Fn(f32, u3
     map(from, to, move |i, x| round(x, mix(first.wrapping_add(i) ^ salt)));
 }
 
-/// A tensor as `dtype`. A tensor of 16 bits that is not of this type yet is rounded stochastically.
+/// Converts a tensor to `dtype`. A conversion to a 16-bit type rounds stochastically.
 pub(crate) fn round_tensor(tensor: &Tensor, dtype: DType, step: u64, name: u32) -> Result<Tensor> {
     fn typed<H: Half + candle_core::WithDType>(tensor: &Tensor, noise: Noise) -> Result<Tensor> {
         let values = tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
@@ -83,7 +83,7 @@ pub(crate) fn round_tensor(tensor: &Tensor, dtype: DType, step: u64, name: u32) 
     }
 }
 
-/// Sets each number to a function of its index and of another number.
+/// Sets each `to[i]` to `f(i, from[i])`.
 pub(crate) fn map<A: Copy, B>(from: &[A], to: &mut [B], f: impl Fn(u32, A) -> B) {
     struct Map<'a, A, B, F>(&'a [A], &'a mut [B], F);
     impl<A: Copy, B, F: Fn(u32, A) -> B> WithSimd for Map<'_, A, B, F> {
@@ -99,7 +99,8 @@ pub(crate) fn map<A: Copy, B>(from: &[A], to: &mut [B], f: impl Fn(u32, A) -> B)
     Arch::new().dispatch(Map(from, to, f));
 }
 
-/// The upper half of a number's bits, which is a bf16's, after `add` to the lower half has carried or not. NaN stays NaN.
+/// The bits of a bf16: the upper half of the bits of `x` after `add`, which may carry from the lower half. NaN stays
+/// NaN.
 #[inline(always)]
 fn bf16_bits(x: f32, add: u32) -> u16 {
     let bits = x.to_bits().wrapping_add(add) >> 16;
@@ -125,7 +126,7 @@ fn f16_bits(x: f32, noise: u32) -> u16 {
     (sign | rounded) as u16
 }
 
-/// What a step adds to the noise.
+/// The contribution of a step to the noise.
 pub(crate) fn step_salt(step: u64) -> u32 {
     mix(mix(step as u32) ^ (step >> 32) as u32)
 }

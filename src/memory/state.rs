@@ -1,4 +1,4 @@
-//! The state of a variable: Candle tensors of a method that works on these, or memory of the engine's own.
+//! The state of a variable: Candle tensors for a method on whole tensors, or memory of the engine for a rule.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -33,7 +33,7 @@ pub(crate) fn stored_dtype(dtype: DType, asked: Option<DType>, copies_weights: b
     }
 }
 
-/// Every variable's state begins at a multiple of so many elements, where vectors may be loaded on any device.
+/// The state of every variable begins at a multiple of this number of elements. Any device can load vectors there.
 const ALIGNED: usize = 16;
 
 /// The state that one algorithm has for one variable.
@@ -81,7 +81,7 @@ impl SlotState {
         }
     }
 
-    /// Sets state that did not start to zero: the engine takes it for granted that memory is zero then.
+    /// Zeroes state that has not started. The engine assumes that its memory is zero.
     pub(crate) fn clear(&self) -> Result<()> {
         if let Self::View(view) = self { view.clear() } else { Ok(()) }
     }
@@ -94,18 +94,19 @@ impl SlotState {
     }
 }
 
-/// The state tensors of a rule, each for all variables of a group that have one type and device, end to end: a step locks
-/// each once, and the processor reads on from one variable to the next.
+/// The state tensors of a rule. Each holds the state of all variables of a group with the same type and device, end to
+/// end. A step locks each tensor once, and the processor reads contiguously from one variable to the next.
 #[derive(Debug)]
 pub(crate) struct StateBuffer {
     pub(crate) tensors: Vec<Tensor>,
     locks: Vec<VarLock>,
-    /// What threads take at a time, in order and without gaps.
+    /// The portions that threads take, in order and without gaps.
     pub(crate) portions: Vec<Portion>,
     pub(crate) on_host: bool,
 }
 
-/// Some variables of a group, and the elements of a buffer that are theirs. Variables of other buffers may lie between.
+/// Some variables of a group, and the elements of a buffer that are theirs. Variables of other buffers may lie between
+/// them.
 #[derive(Clone, Debug)]
 pub(crate) struct Portion {
     pub(crate) slots: Range<usize>,
@@ -113,8 +114,8 @@ pub(crate) struct Portion {
 }
 
 impl StateBuffer {
-    /// Zeros. The memory lies where the pass is made: on `device` if that is a GPU for which the engine has kernels, else on
-    /// the host.
+    /// Makes tensors of zeros. The memory is where the pass runs: on `device` if that is a GPU for which the engine has
+    /// kernels, else on the host.
     pub(crate) fn new(dtypes: &[DType], portions: Vec<Portion>, device: &Device) -> Result<Self> {
         let elements = portions.last().map_or(0, |last| last.elements.end);
         let on_host = !cfg!(feature = "cuda") || !device.is_cuda();
@@ -142,7 +143,7 @@ fn lock_all(locks: &[VarLock], depth: usize, locked: Parts, f: &mut dyn FnMut(Pa
     macro_rules! lock {
         ($float:ty, $Variant:ident) => {
             lock.with_state::<$float>(|values| {
-                // Moved here, the parts locked so far live no longer than this one.
+                // The move shortens the lifetime of the parts locked so far to that of this part.
                 let mut locked: Parts = locked;
                 locked[depth] = Part::$Variant(values);
                 lock_all(locks, depth + 1, locked, f)
@@ -166,7 +167,7 @@ pub(crate) struct StateView {
 }
 
 impl StateView {
-    /// The elements that a variable takes of a buffer.
+    /// The number of elements that a variable takes in a buffer.
     pub(crate) fn padded_len(len: usize) -> usize {
         len.next_multiple_of(ALIGNED)
     }
@@ -175,7 +176,7 @@ impl StateView {
         all.narrow(0, self.from, self.len)
     }
 
-    /// Sets one tensor to another of its type.
+    /// Sets state tensor `i`. `tensor` must have its type.
     fn set(&self, i: usize, tensor: &Tensor) -> Result<()> {
         let tensor = tensor.flatten_all()?.contiguous()?;
         #[cfg(feature = "cuda")]

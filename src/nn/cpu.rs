@@ -6,8 +6,8 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Storage, Tensor, WithDType};
 use pulp::{Arch, Simd, WithSimd};
 
-/// Evaluates an expression in which `$float` is the type of `$dtype`, f32 or f64. Returns an error from the function for
-/// any other.
+/// Evaluates an expression in which `$float` is the type of `$dtype`, f32 or f64. For any other type, it returns an
+/// error from the calling function.
 ///
 /// ```
 /// use candle_core::{CpuStorage, DType, Result, WithDType};
@@ -34,7 +34,7 @@ macro_rules! on_floats {
     };
 }
 
-/// Tensors on the CPU that are all f16 or bf16, as f32; none if one is not.
+/// Converts tensors to f32 if all are f16 or bf16 and on the CPU. Returns `None` otherwise.
 ///
 /// # Errors
 /// An error of Candle.
@@ -50,7 +50,8 @@ pub fn widen_half<const N: usize>(tensors: [&Tensor; N]) -> Result<Option<[Tenso
     Ok(Some(wide))
 }
 
-/// The tensor with its elements in order. Unlike [`Tensor::contiguous`] it does not count a reference where they are.
+/// The tensor with its elements in order. Unlike [`Tensor::contiguous`], it borrows a tensor that is already in order,
+/// without counting a reference.
 ///
 /// # Errors
 /// An error of Candle.
@@ -71,7 +72,7 @@ pub fn contents<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> R
 #[derive(Debug)]
 pub struct Locked<'a, G>(G, &'a Layout);
 
-/// Locks a tensor for reading, which must not be written to until the result is dropped.
+/// Locks a tensor for reading. Do not write to the tensor until the result is dropped.
 pub fn locked(tensor: &Tensor) -> Locked<'_, impl Deref<Target = Storage>> {
     let (storage, layout) = tensor.storage_and_layout();
     Locked(storage, layout)
@@ -98,8 +99,8 @@ pub fn shaped_as<T: WithDType>(like: &Tensor, values: Vec<T>) -> Result<Tensor> 
     Tensor::from_vec(values, like.shape(), like.device())
 }
 
-/// A loop over elements. `run` and all it calls must be `#[inline(always)]`: only then is it compiled for each instruction
-/// set.
+/// A loop over elements. `run` and all it calls must be `#[inline(always)]`: only then is it compiled for each
+/// instruction set.
 pub(super) trait Pass {
     type Output;
     fn run(self) -> Self::Output;

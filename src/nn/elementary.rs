@@ -13,11 +13,11 @@ pub(super) trait Elementary: Real + WithDType {
 }
 
 impl Elementary for f32 {
-    /// By x = k·ln 2 + r and the series of exp(r), |r| ≤ ½ ln 2, up to r⁷/7!: within 2 ulp. It is 0 below -87, where exp(x)
-    /// nears the smallest normal number.
+    /// By x = k·ln 2 + r and the series of exp(r), |r| ≤ ½ ln 2, up to r⁷/7!: within 2 ulp. It is 0 below -87, where
+    /// exp(x) nears the smallest normal number.
     #[inline(always)]
     fn exp_below_zero(x: f32) -> f32 {
-        // Added to a small number, it rounds to an integer, which then stands in the lowest bits.
+        // The addition of this constant rounds a small number to an integer, which is then in the lowest bits.
         const ROUND: f32 = 12_582_912.;
         // ln 2 in two parts, the first short enough for its product with k to be exact.
         const LN_2_HIGH: f32 = 0.693_359_4;
@@ -46,7 +46,7 @@ impl Elementary for f32 {
     }
 }
 
-/// From the C library, which is exact to an ulp: double precision is for the oracle, not for speed.
+/// From the C library, which is accurate to an ulp: double precision is for the oracle, not for speed.
 impl Elementary for f64 {
     #[inline(always)]
     fn exp_below_zero(x: f64) -> f64 {

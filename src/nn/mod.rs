@@ -1,4 +1,4 @@
-//! Losses for anybody's model, and help for operations of one's own on the CPU.
+//! Losses for any model, and helpers for custom operations on the CPU.
 
 pub mod cpu;
 mod elementary;
@@ -10,7 +10,7 @@ pub use loss::{bce_with_logits, cross_entropy, mse};
 mod tests {
     use candle_core::{Result, Tensor, Var};
 
-    /// That two results are the same in f64, and their gradients with respect to `vars`.
+    /// Asserts that two results are the same in f64, and so are their gradients with respect to `vars`.
     pub(super) fn assert_same(a: &Tensor, b: &Tensor, vars: &[&Var]) -> Result<()> {
         let close = |a: &Tensor, b: &Tensor| -> Result<bool> {
             Ok(a.shape() == b.shape() && (a - b)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>()? < 1e-12)

@@ -7,8 +7,8 @@
 //! p ← p - lr·m̂·r·√(1 - β₂ᵗ)/(√s + ε)      r as in RAdam; while ρ < 5: p - lr·m̂, or p
 //! not rectified: p - lr·m̂/(√ŝ + ε)        AMSGrad: of the largest s so far
 //! ```
-//! Zhuang et al., 2020, arXiv:2010.07468, algorithm 2; as adabelief-pytorch, which adds ε to s at every step, and ignores
-//! `amsgrad` in a rectified step.
+//! Zhuang et al., 2020, arXiv:2010.07468, algorithm 2; as adabelief-pytorch, which adds ε to s at every step, and
+//! ignores `amsgrad` in a rectified step.
 use super::radam::rectification;
 use crate::prelude::*;
 

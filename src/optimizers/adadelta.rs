@@ -1,4 +1,4 @@
-//! Adadelta: the unit of the weights, from an average of the steps.
+//! Adadelta: steps in the unit of the weights, from an average of past steps.
 //!
 //! ```text
 //! g ← g + λ·p

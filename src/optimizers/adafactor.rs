@@ -7,9 +7,10 @@
 //! u = g/max(√V, ε₁)                   û = u/max(1, rms(u)/d)
 //! p ← p·(1 - lr·λ) - max(ε₂, rms(p))·min(lr, 1/√t)·û
 //! ```
-//! Shazeer and Stern, 2018, arXiv:1804.04235, algorithms 4 and 5; as `torch.optim.Adafactor`. More than two dimensions are
-//! a stack of matrices. `eps1=none` is the epsilon of the type of the computation: 2.2e-16 for f64 variables, else 1.2e-7.
-//! torch takes that of the group's first variable, and computes in bf16 and f16.
+//! Shazeer and Stern, 2018, arXiv:1804.04235, algorithms 4 and 5; as `torch.optim.Adafactor`. A tensor of more than two
+//! dimensions is a stack of matrices. `eps1=none` is the epsilon of the type of the computation: 2.2e-16 for f64
+//! variables, else 1.2e-7. torch uses the epsilon of the group's first variable, and computes bf16 and f16 variables in
+//! their own type.
 use candle_core::DType;
 
 use super::tensors::{average, clipped, factored_root, is_factored, ratio, rms};

@@ -5,8 +5,9 @@
 //! v ← β₂·v + (1 - β₂)·g²         v̂ = v/(1 - β₂ᵗ)      AMSGrad: of the largest v so far
 //! p ← p·(1 - lr·λ) - lr·m̂/(√v̂ + ε)
 //! ```
-//! Loshchilov and Hutter, 2017, arXiv:1711.05101, algorithm 2; AMSGrad: Reddi et al., 2018, arXiv:1904.09237. As in torch, step
-//! size and root are corrected; `candle_nn::AdamW` corrects the averages. Caution as in `caution.rs`, of m.
+//! Loshchilov and Hutter, 2017, arXiv:1711.05101, algorithm 2; AMSGrad: Reddi et al., 2018, arXiv:1904.09237. As in
+//! torch, the bias correction is in the step size and the root; `candle_nn::AdamW` corrects the averages. Caution
+//! (`caution.rs`) applies to m.
 use super::caution::{agrees, cautious};
 use crate::prelude::*;
 

@@ -7,8 +7,8 @@
 //! u = (m/(1 - β₁ᵗ) + β₂·D/(1 - β₂ᵗ))/(√(n/(1 - β₃ᵗ)) + ε)
 //! p ← (p - lr·u)/(1 + lr·λ)       no_prox: p·(1 - lr·λ) - lr·u
 //! ```
-//! t counts the steps of the group. Xie et al., 2022, arXiv:2208.06677, algorithm 1; as in timm and the authors' code. The βs are
-//! the paper's 1 - β. Caution as in `caution.rs`, of m alone. optax has 1 - β₂ in place of β₂ in u.
+//! t counts the steps of the group. Xie et al., 2022, arXiv:2208.06677, algorithm 1; as in timm and the authors' code.
+//! The βs are the paper's 1 - β. Caution (`caution.rs`) applies to m alone. optax has 1 - β₂ in place of β₂ in u.
 use super::caution::{agrees, cautious};
 use crate::prelude::*;
 

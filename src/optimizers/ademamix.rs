@@ -6,8 +6,8 @@
 //! p ← p - lr·(m̂ + α·s)/(√v̂ + ε)
 //! in the first T steps: α·t/T for α, and β₃ of which 1/ln β₃ rises linearly from 1/ln β₁
 //! ```
-//! t counts the steps of the group. Pagliardini et al., 2024, arXiv:2409.03137, algorithm 1, which decouples the decay; as in
-//! pytorch_optimizer.
+//! t counts the steps of the group. Pagliardini et al., 2024, arXiv:2409.03137, algorithm 1, which decouples the decay;
+//! as in pytorch_optimizer.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsAdEmaMix for "ademamix", "Adam with a slow second average", "Pagliardini et al. 2024, arXiv:2409.03137", "pytorch_optimizer" {

@@ -1,4 +1,4 @@
-//! ADOPT: Adam that divides a gradient by the second moment before it, so that it converges for every β₂.
+//! ADOPT: Adam that divides a gradient by the second moment before that gradient, so that it converges for every β₂.
 //!
 //! ```text
 //! p ← p·(1 - lr·λ)                coupled: g ← g + λ·p
@@ -7,8 +7,8 @@
 //! p ← p - lr·m
 //! v ← β₂·v + (1 - β₂)·g²
 //! ```
-//! The first gradient is v's alone: v = g². Taniguchi et al., 2024, arXiv:2411.02853, algorithm 2; as in timm, with the paper's
-//! `clip_exp` of 0.25 (timm: 0.333). Caution as in `caution.rs`, of m.
+//! The first gradient only sets v = g². Taniguchi et al., 2024, arXiv:2411.02853, algorithm 2; as in timm, with the
+//! paper's `clip_exp` of 0.25 (timm: 0.333). Caution (`caution.rs`) applies to m.
 use super::caution::{agrees, cautious};
 use crate::prelude::*;
 
@@ -37,7 +37,7 @@ impl Elementwise for ParamsAdopt {
         let is_first = t.step == 1;
         let (lr, beta2) = if is_first { (0., 0.) } else { (self.lr, self.beta2) };
         let (l2, decay_factor) = decay(lr, self.weight_decay, self.decoupled);
-        // 0⁰ is 1, but the first gradient is not to move m.
+        // 0⁰ is 1, but the first gradient must not move m.
         let limit = if is_first { 0. } else { ((t.step - 1) as f64).powf(self.clip_exp) };
         let (one_minus_beta1, one_minus_beta2) = (1. - beta1, 1. - beta2);
         Step {

@@ -6,8 +6,8 @@
 //! a ← a + μ·(p - a)               μ = 1 at first, so that a is p
 //! η ← lr/(1 + λ·lr·t)^α           μ ← 1/max(1, t - t₀)
 //! ```
-//! Polyak and Juditsky, 1992; as `torch.optim.ASGD`, where nothing reads the average `ax`: here it is the weight to evaluate with.
-//! A new learning rate acts a step late.
+//! Polyak and Juditsky, 1992; as `torch.optim.ASGD`, which never reads its average `ax`. Here it is the weight to
+//! evaluate with. A new learning rate takes effect one step late.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsAsgd for "asgd", "SGD with an average of the weights", "Polyak and Juditsky 1992", "torch" {

@@ -7,8 +7,8 @@
 //! R', C' ← averages by β₃ of the means of (û - m)² + ε₂ over rows and columns
 //! p ← p·(1 - lr·λ) - lr·m/√(R'·C'/mean R')      a vector: lr·m
 //! ```
-//! Luo et al., 2023, arXiv:2307.02047, algorithm 2; as came-pytorch, which has no learning rate of its own. No average is
-//! corrected for its start. More than two dimensions are a stack of matrices.
+//! Luo et al., 2023, arXiv:2307.02047, algorithm 2; as came-pytorch, which has no default learning rate. The averages
+//! have no bias correction. A tensor of more than two dimensions is a stack of matrices.
 use super::tensors::{average, clipped, factored_root, is_factored, ratio};
 use crate::prelude::*;
 

@@ -70,7 +70,7 @@ impl<R: Real> Rule<R> for Step<R> {
         if self.adapts {
             let (weights, direction) = (self.param_sq.sqrt(), self.direction_sq.sqrt());
             let trust = (weights / direction).min(self.max_trust);
-            // Not of the product of both, which a small tensor would round to zero.
+            // Each norm is tested, since the product of both would round to zero for a small tensor.
             let trust = weights.if_positive(direction.if_positive(trust, R::lit(1.)), R::lit(1.)).named("trust");
             u = u * trust;
         }

@@ -5,8 +5,9 @@
 //! b ← μ·b + (1 - τ)·(g + λ·p)·r   the first b without τ
 //! p ← p - lr·b                    Nesterov: p - lr·((g + λ·p)·r + μ·b)
 //! ```
-//! Norms are the tensor's. Without decay there is no r, unless `always_adapt`: the step is then that of SGD. You et al., 2017,
-//! arXiv:1708.03888, algorithm 1, with the learning rate outside the buffer; as in timm. optax takes the norm of g + λ·p.
+//! Norms are the tensor's. Without decay there is no r, unless `always_adapt`: the step is then that of SGD. You et
+//! al., 2017, arXiv:1708.03888, algorithm 1, with the learning rate outside the buffer; as in timm. optax takes the
+//! norm of g + λ·p.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsLars for "lars", "SGD, scaled to the norm of the weights", "You et al. 2017, arXiv:1708.03888", "timm" {

@@ -84,7 +84,7 @@ impl Algorithm for ParamsLbfgs {
             let before = loss;
             t = if n_iter == 1. { (1. / number(&g.abs()?.sum_all()?)?).min(1.) * self.lr } else { self.lr };
             let slope = dot(&g, &d)?;
-            // Of NaN, too: the weights stay where they are.
+            // A NaN slope also ends the loop, and the weights do not move.
             if slope.is_nan() || slope > -self.tolerance_change {
                 break;
             }
@@ -94,7 +94,7 @@ impl Algorithm for ParamsLbfgs {
                 let mut at = |t: f64| {
                     set_all(vars, &(&x + (&d * t)?)?)?;
                     let loss = number(&vars.evaluate()?)?;
-                    // Where the function is undefined the search turns back. PyTorch's goes on.
+                    // The search turns back where the function is undefined. PyTorch's search goes on.
                     let loss = if loss.is_nan() { f64::INFINITY } else { loss };
                     let g = row(vars, |slot| slot.grad())?;
                     Ok(Point { t, loss, slope: dot(&g, &d)?, g })
@@ -122,7 +122,7 @@ impl Algorithm for ParamsLbfgs {
     }
 }
 
-/// Computes -H·g. The newest pair comes first. A row of zeros is no pair.
+/// Computes -H·g. The newest pair comes first. A row of zeros is not a pair.
 fn direction(g: &Tensor, steps: &Tensor, changes: &Tensor) -> candle_core::Result<Tensor> {
     let mut d = g.neg()?;
     let mut pairs = vec![];
@@ -156,7 +156,7 @@ fn largest(x: &Tensor) -> candle_core::Result<f64> {
     number(&x.abs()?.max_all()?)
 }
 
-/// Joins a tensor of each variable to one row.
+/// Joins a tensor of each variable into one row.
 fn row(vars: &mut Slots, of: impl Fn(&Slot) -> candle_core::Result<Tensor>) -> candle_core::Result<Tensor> {
     let parts: Vec<_> = vars.iter_mut().map(|slot| of(slot)?.reshape((1, ()))).collect::<Result<_, _>>()?;
     Tensor::cat(&parts, 1)

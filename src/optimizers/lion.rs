@@ -4,7 +4,7 @@
 //! p ← p·(1 - lr·λ) - lr·sign(β₁·m + (1 - β₁)·g)
 //! m ← β₂·m + (1 - β₂)·g
 //! ```
-//! Chen et al., 2023, arXiv:2302.06675; as in lion-pytorch. Caution as in `caution.rs`, of the sign.
+//! Chen et al., 2023, arXiv:2302.06675; as in lion-pytorch. Caution (`caution.rs`) applies to the sign.
 use super::caution::{agrees, cautious};
 use crate::prelude::*;
 

@@ -7,8 +7,8 @@
 //! z = x₀ - s/(∛q + ε)             x₀ = p at first
 //! p ← μ·p + (1 - μ)·z             without momentum: z, and x₀ from p, s and q
 //! ```
-//! t counts the steps of the group. Defazio and Jelassi, 2021, arXiv:2101.11075, algorithm 1; as their package. The decoupled decay
-//! of timm comes before the step.
+//! t counts the steps of the group. Defazio and Jelassi, 2021, arXiv:2101.11075, algorithm 1; as in their package. timm
+//! applies decoupled decay before the step.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsMadgrad for "madgrad", "Dual averaging with a cube root", "Defazio and Jelassi 2021, arXiv:2101.11075", "madgrad" {

@@ -6,8 +6,8 @@
 //! m ← β₁·m + (1 - β₁)·c           v ← β₂·v + (1 - β₂)·c²
 //! p ← p - lr·(λ·p + m̂/(√v̂ + ε))   lion: sign(m) for m̂/(√v̂ + ε)
 //! ```
-//! A vector takes AdamW's step instead, with c = g and lr·lr_1d_factor, unless `optimize_1d`. Yuan et al., 2024, arXiv:2411.10438,
-//! algorithm 2; as in timm. The authors' code has g' = 0 at first.
+//! A vector takes AdamW's step instead, with c = g and lr·lr_1d_factor, unless `optimize_1d`. Yuan et al., 2024,
+//! arXiv:2411.10438, algorithm 2; as in timm. The authors' code has g' = 0 at first.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsMars for "mars", "AdamW or Lion with less variance", "Yuan et al. 2024, arXiv:2411.10438", "timm" {

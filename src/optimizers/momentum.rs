@@ -4,8 +4,9 @@
 //! v ← β·v + (1 - β)·g
 //! p ← p - lr·v
 //! ```
-//! Polyak, 1964, "Some methods of speeding up the convergence of iteration methods", with the gradient scaled by 1 - β. It
-//! differs from [`sgd`](super::sgd) with dampening β at the first step, where v is (1 - β)·g and not g: v starts at zero.
+//! Polyak, 1964, "Some methods of speeding up the convergence of iteration methods", with the gradient scaled by 1 - β.
+//! It differs from [`sgd`](super::sgd) with dampening β at the first step, where v is (1 - β)·g and not g: v starts at
+//! zero.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsMomentum for "momentum", "Momentum as an average of the gradient", "Polyak 1964", "the chapter" {

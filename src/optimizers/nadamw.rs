@@ -1,12 +1,12 @@
-//! NAdamW: AdamW that looks ahead along its average, as Nesterov.
+//! NAdamW: AdamW that looks ahead along its average, as Nesterov's momentum does.
 //!
 //! ```text
 //! m, v as in AdamW
 //! n = β₁·m + (1 - β₁)·g
 //! p ← p·(1 - lr·λ) - lr/(1 - β₁ᵗ)·n/(√v̂ + ε)
 //! ```
-//! Dahl et al., 2023, arXiv:2306.07179 (AlgoPerf); as timm's `NAdamW`. Unlike in NAdam, β₁ does not grow; optax corrects n by
-//! 1 - β₁ᵗ⁺¹.
+//! Dahl et al., 2023, arXiv:2306.07179 (AlgoPerf); as timm's `NAdamW`. Unlike in NAdam, β₁ does not grow; optax
+//! corrects n by 1 - β₁ᵗ⁺¹.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsNAdamW for "nadamw", "AdamW with Nesterov's momentum", "Dahl et al. 2023, arXiv:2306.07179", "timm" {

@@ -6,8 +6,8 @@
 //! m ← β₁·m + u
 //! p ← p - lr·m                    decoupled decay: p·(1 - lr·λ) first, and no λ·p in u
 //! ```
-//! Ginsburg et al., 2019, arXiv:1905.11286, algorithm 1; as `NvNovoGrad` of timm, where v starts again after gradients of
-//! zero, and the first m is averaged as all others.
+//! Ginsburg et al., 2019, arXiv:1905.11286, algorithm 1; as `NvNovoGrad` of timm, where v starts again after gradients
+//! of zero, and the first m is averaged like all others.
 use super::tensors::{average, ratio};
 use crate::prelude::*;
 

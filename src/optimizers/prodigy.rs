@@ -1,4 +1,4 @@
-//! Prodigy: Adam that estimates its own learning rate, from how far the weights have come.
+//! Prodigy: Adam that estimates its own learning rate, from how far the weights have moved.
 //!
 //! ```text
 //! a = d·lr·√(1 - β₂ᵗ)/(1 - β₁ᵗ)    without bias correction: d·lr

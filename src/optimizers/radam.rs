@@ -6,8 +6,8 @@
 //! r = √((ρ - 4)(ρ - 2)ρ∞/((ρ∞ - 4)(ρ∞ - 2)ρ))
 //! p ← p - lr·m̂·r·√(1 - β₂ᵗ)/(√v + ε)      while ρ ≤ 5: p - lr·m̂
 //! ```
-//! Liu et al., 2019, arXiv:1908.03265, algorithm 2; as `torch.optim.RAdam`, which adds ε before the correction. The paper's
-//! bound on ρ is 4.
+//! Liu et al., 2019, arXiv:1908.03265, algorithm 2; as `torch.optim.RAdam`, which adds ε before the correction. The
+//! paper's bound on ρ is 4.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsRAdam for "radam", "Adam with a rectified second moment", "Liu et al. 2019, arXiv:1908.03265", "torch" {
@@ -24,7 +24,8 @@ rule! {
     state Moments { exp_avg, exp_avg_sq }
 }
 
-/// The factor r of the step, none while the second moment is not reliable: while ρ is at most 5, or below 5 if `from_5`.
+/// The factor r of the step. It is `None` while the second moment is not reliable: while ρ is at most 5, or below 5 if
+/// `from_5`.
 pub(super) fn rectification(t: &Clock, beta2: f64, from_5: bool) -> Option<f64> {
     let most = 2. / (1. - beta2) - 1.;
     let power = t.power(beta2);

@@ -7,7 +7,8 @@
 //! p ← p - lr·g/a             momentum: b ← μ·b + g/a,  p ← p - lr·b
 //! ```
 //! Tieleman and Hinton, 2012, Coursera "Neural networks for machine learning", lecture 6.5; centered: Graves, 2013,
-//! arXiv:1308.0850, equations 38 to 45. As in `torch.optim.RMSprop`, ε stands outside the root and lr outside the buffer.
+//! arXiv:1308.0850, equations 38 to 45. As in `torch.optim.RMSprop`, ε stands outside the root and lr outside the
+//! buffer.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsRmsProp for "rmsprop", "RMSprop; momentum, centered", "Tieleman and Hinton 2012", "torch" {
@@ -33,7 +34,7 @@ impl<R: Real> Rule<R> for Step<R> {
         let mut variance = s.square_avg;
         if self.centered {
             s.grad_avg = ema(s.grad_avg, g, self.alpha, self.one_minus_alpha);
-            // Rounding makes it negative where the gradient is constant; torch then computes NaN.
+            // Rounding can make the variance negative where the gradient is constant; torch then computes NaN.
             variance = (variance - s.grad_avg * s.grad_avg).max(R::lit(0.));
         }
         let mut d = ratio(g, variance.sqrt() + self.eps);

@@ -5,7 +5,8 @@
 //! g ← 0 if g·g' < 0
 //! p ← p - η·sign(g)
 //! ```
-//! Riedmiller and Braun, 1993; as `torch.optim.Rprop`. The learning rate of later steps has no effect.
+//! Riedmiller and Braun, 1993; as `torch.optim.Rprop`. A change of the learning rate after the first step has no
+//! effect.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsRprop for "rprop", "A step size for every weight, from signs", "Riedmiller and Braun 1993", "torch" {
@@ -28,7 +29,7 @@ impl<R: Real> Rule<R> for Step<R> {
     }
     #[inline(always)]
     fn update(&self, p: R, g: R, s: &mut Signs<R>) -> R {
-        // Of signs, since a product of small gradients would be rounded to zero.
+        // The product of signs, since a product of small gradients would be rounded to zero.
         let agreement = (g.sign() * s.prev.sign()).named("agreement");
         let factor = agreement.if_positive(self.etaplus, (-agreement).if_positive(self.etaminus, R::lit(1.)));
         s.step_size = (s.step_size * factor).max(self.step_min).min(self.step_max);

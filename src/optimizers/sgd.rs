@@ -5,8 +5,8 @@
 //! b ← μ·b + (1 - τ)·g        the first b is g itself
 //! p ← p - lr·b               Nesterov: p - lr·(g + μ·b)
 //! ```
-//! Sutskever et al., 2013, "On the importance of initialization and momentum in deep learning", section 2, with the learning
-//! rate outside the buffer, as in `torch.optim.SGD`; without momentum also as `candle_nn::SGD`, to the bit.
+//! Sutskever et al., 2013, "On the importance of initialization and momentum in deep learning", section 2, with the
+//! learning rate outside the buffer, as in `torch.optim.SGD`. Without momentum it matches `candle_nn::SGD` bit for bit.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsSgd for "sgd", "Gradient descent; momentum, Nesterov", "Sutskever et al. 2013", "torch" {

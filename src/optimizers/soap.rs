@@ -7,10 +7,10 @@
 //! p ← (p - lr·√(1 - β₂ᵗ)/(1 - β₁ᵗ)·u)·(1 - lr·λ)
 //! Q ← the Q of G·Q by QR, every f steps, columns and v by falling diagonal of Qᵀ·G·Q
 //! ```
-//! At the group's first step t is 0, and only Q is set, to eigenvectors. A vector is Adam's, without Q. Each of more
-//! dimensions has a G and a Q, unless it is above 10,000. Vyas et al., 2024, arXiv:2409.11321, algorithm 3; as SOAP of
-//! pytorch_optimizer, but with QR in the type of the computation. faer, of the feature `linalg`, decomposes on the host: on
-//! one thread, unless you turn on its `rayon`.
+//! At the group's first step t is 0, and the step only sets Q to eigenvectors. A vector has no Q and takes Adam's step.
+//! In other tensors each dimension of at most 10,000 has a G and a Q. Vyas et al., 2024, arXiv:2409.11321, algorithm 3;
+//! as SOAP of pytorch_optimizer, but with QR in the type of the computation. The feature `linalg` adds faer, which
+//! decomposes on the host. It uses one thread unless you enable faer's feature `rayon`.
 mod bases;
 mod decompose;
 

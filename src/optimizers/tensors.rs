@@ -1,4 +1,4 @@
-//! What the methods of whole tensors share.
+//! Functions that the methods on whole tensors share.
 use candle_core::{D, Result, Tensor};
 
 use crate::algorithm::State;
@@ -20,7 +20,7 @@ pub(super) fn rms(x: &Tensor) -> Result<Tensor> {
 
 /// `x`, scaled down where its root of the mean square is above `most`.
 pub(super) fn clipped(x: &Tensor, most: f64) -> Result<Tensor> {
-    // NaN stays: `maximum` keeps a NaN on its left.
+    // NaN stays NaN: `maximum` returns a NaN on its left.
     x.broadcast_div(&(rms(x)? / most)?.maximum(1.)?)
 }
 
@@ -30,8 +30,8 @@ pub(super) fn is_factored(dims: &[usize]) -> bool {
 }
 
 /// Averages the means of rows and columns of `squares` [.., r, c] into two state tensors, and returns the root of the
-/// estimate that these make: √(row/mean row)·√column, where the mean is at least `least`. It is a product of roots since
-/// row·column leaves the range of f32 early.
+/// estimate from them: √(row/mean row)·√column, where the mean is at least `least`. It is a product of roots because
+/// row·column overflows or underflows f32 early.
 ///
 /// Shazeer and Stern, 2018, arXiv:1804.04235, section 3.
 pub(super) fn factored_root(

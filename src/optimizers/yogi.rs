@@ -6,8 +6,8 @@
 //! v ← v - (1 - β₂)·sign(v - g²)·g²
 //! p ← p - lr·m̂/(√v̂ + ε)           as in Adam
 //! ```
-//! Zaheer et al., 2018, "Adaptive methods for nonconvex optimization", algorithm 2; as in torch-optimizer. m starts above 0, so a
-//! gradient of 0 moves p.
+//! Zaheer et al., 2018, "Adaptive methods for nonconvex optimization", algorithm 2; as in torch-optimizer. m starts
+//! above 0, so a gradient of 0 moves p.
 use crate::prelude::*;
 
 hyper! { pub struct ParamsYogi for "yogi", "Adam with a second moment that grows slowly", "Zaheer et al. 2018", "torch-optimizer" {

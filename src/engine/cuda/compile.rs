@@ -1,4 +1,5 @@
-//! Kernels ready to launch: each compiled once for a process and device, and on disk once for a machine.
+//! Kernels ready to launch. Each is loaded once per process and device. A disk cache avoids compiling it in every
+//! process.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -35,7 +36,7 @@ pub(super) fn kernels<K: Rule<f64>>(
     state_dtypes: &[DType],
 ) -> Result<Kernels> {
     let key = (TypeId::of::<K>(), k.flags(), dtype, state_dtypes.to_vec(), device.id());
-    // Locked while it is compiled, so that no other thread compiles it too.
+    // The lock is held during compilation, so that no other thread compiles the same kernel.
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     let loaded = loaded.get_or_insert_default();
     if let Some(kernels) = loaded.get(&key) {
@@ -53,7 +54,7 @@ fn load(device: &CudaDevice, source: &str) -> Result<Arc<CudaModule>> {
     let key = format!("// {architecture}\n{source}");
     let folder = ptx_cache::folder();
 
-    // What the driver refuses, though it was read whole, was compiled for a newer one.
+    // The driver refuses an undamaged entry if it was compiled for a newer driver. It is then compiled again.
     let cached = folder.as_deref().and_then(|folder| ptx_cache::read(folder, &key));
     if let Some(module) = cached.and_then(|ptx| context.load_module(Ptx::from_src(ptx)).ok()) {
         return Ok(module);
@@ -65,7 +66,7 @@ fn load(device: &CudaDevice, source: &str) -> Result<Arc<CudaModule>> {
     context.load_module(Ptx::from_src(ptx)).map_err(Error::wrap)
 }
 
-/// Without multiply-adds that round once, as on the CPU.
+/// Compiles without fused multiply-adds, which would round differently from the CPU.
 fn compile(source: &str, architecture: String) -> Result<String> {
     let options = CompileOptions { fmad: Some(false), options: vec![architecture], ..Default::default() };
     match compile_ptx_with_opts(source, options) {

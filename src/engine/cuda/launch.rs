@@ -1,4 +1,4 @@
-//! Steps of many variables in one launch, whose argument is a table of where they lie.
+//! Steps many variables in one launch. Its argument is a table of their addresses.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ pub(in crate::engine) fn init<K: Rule<f64>>(slot: &Slot, view: &StateView, k: &K
     )
 }
 
-/// Steps the variables on GPUs that `launch` names the scalars of. Nothing waits for the device.
+/// Steps the variables on GPUs for which `launch` names the scalars. The host does not wait for the device.
 pub(in crate::engine) fn step<K: Rule<f64>>(
     slots: &[Slot],
     buffers: &[Arc<StateBuffer>],
@@ -68,7 +68,7 @@ pub(in crate::engine) struct TensorSums {
     kernels: Kernels,
 }
 
-/// Computes the sums of each tensor on GPUs that `launch` names the scalars of.
+/// Computes the sums of each tensor on GPUs for which `launch` names the scalars.
 pub(in crate::engine) fn sums<K: Rule<f64>>(
     slots: &[Slot],
     buffers: &[Arc<StateBuffer>],
@@ -100,7 +100,7 @@ pub(in crate::engine) fn sums<K: Rule<f64>>(
 }
 
 impl TensorSums {
-    /// Their sum, without a wait for the device.
+    /// Adds the sums of all tensors. The host does not wait for the device.
     pub(in crate::engine) fn total(&self) -> Result<Totals> {
         let stream = self.device.cuda_stream();
         let count = self.slots.len();
@@ -110,8 +110,8 @@ impl TensorSums {
         let config = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (LANES as u32, 1, 1), shared_mem_bytes: 0 };
         let mut call = stream.launch_builder(&function);
         call.arg(&self.sums).arg(&mut sorted).arg(&tensors).arg(&mut totals);
-        // SAFETY: the kernel reads `tensors` times as many sums as it writes totals, and writes `tensors` sorted numbers:
-        // the slices have these sizes.
+        // SAFETY: the kernel reads `tensors` times as many sums as it writes totals, and writes `tensors` sorted
+        // numbers: the slices have these sizes.
         unsafe { call.launch(config) }.map_err(Error::wrap)?;
         Ok(Totals::Device(totals))
     }
@@ -145,11 +145,11 @@ struct Batch<'a> {
     dtype: DType,
     buffer: &'a StateBuffer,
     launch: usize,
-    /// Their positions, rising, and where their state begins.
+    /// Their positions, in rising order, and the first elements of their state.
     members: Vec<(usize, usize)>,
 }
 
-/// The variables that lie on GPUs, by what distinguishes kernels and scalars. Empty ones are left out.
+/// The variables on GPUs, in one batch for each kernel and set of scalars. Empty variables are left out.
 fn batches<'a>(
     slots: &[Slot],
     buffers: &'a [Arc<StateBuffer>],
@@ -211,7 +211,7 @@ impl Batch<'_> {
     }
 }
 
-/// The launches of a task over one table. `done` tensors of the batch came before it.
+/// Launches the kernels of a task over one table. Earlier tables hold `done` tensors of the batch.
 fn launch_task<K: Rule<f64>, R: Real + DeviceRepr>(
     stream: &Arc<CudaStream>,
     kernels: &Kernels,
@@ -257,11 +257,11 @@ fn go<R: Real + DeviceRepr>(
     let config = LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (LANES as u32, 1, 1), shared_mem_bytes: 0 };
     let mut call = stream.launch_builder(function);
     call.arg(launch);
-    // SAFETY: the kernel takes one `Launch` by value, laid out as here, and touches nothing but what its table names: of each
-    // variable and gradient `len` elements from its pointer, of each state tensor as many from `first`, and the
-    // sums, which hold all blocks and terms. The tensors are contiguous, of that size and of the types that the kernel
-    // was compiled for; variables are locked for writing and gradients for reading, and nobody else has the state; the
-    // stream is that on which Candle allocates and frees them.
+    // SAFETY: the kernel takes one `Launch` by value, laid out as here, and accesses only what its table names: `len`
+    // elements from the pointer of each variable and gradient, `len` elements from `first` of each state tensor, and
+    // the sums, which hold all blocks and terms. The tensors are contiguous, and have that size and the types that the
+    // kernel was compiled for. Variables and state are locked for writing, and gradients for reading. Candle allocates
+    // and frees them on the same stream.
     unsafe { call.launch(config) }.map(drop).map_err(Error::wrap)
 }
 
@@ -290,10 +290,10 @@ struct Launch<R> {
     blocks: [u32; TENSORS],
 }
 
-// The most that a kernel's arguments may take on every device.
+// The largest size of a kernel's arguments that every device allows.
 const _: () = assert!(size_of::<Launch<f64>>() <= 4096);
 
-// SAFETY: numbers alone, without padding between them, in the layout of C.
+// SAFETY: only numbers, without padding between them, in the layout of C.
 unsafe impl<R: DeviceRepr> DeviceRepr for Launch<R> {}
 
 impl<R: Real> Launch<R> {
@@ -324,8 +324,8 @@ impl<R: Real> Launch<R> {
     }
 }
 
-/// Calls `f` with where the state tensors lie, and where the variables and gradients do. Gradients are locked for reading, all
-/// else for writing.
+/// Calls `f` with the pointers of the state tensors, and those of the variables and gradients. Gradients are locked for
+/// reading, all others for writing.
 fn with_pointers(
     slots: &[&Slot],
     state: &[Tensor],
@@ -336,7 +336,7 @@ fn with_pointers(
     let grads = slots.iter().filter(|_| reads_grads).filter_map(|slot| slot.hot.grad.as_ref());
     let grads = grads.map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
     let guards: Vec<_> = grads.iter().map(Tensor::storage_and_layout).collect();
-    // Dropped after the launch: other streams then wait for it.
+    // Dropped after the launch, so that other streams wait for it.
     let mut reads = Vec::with_capacity(guards.len());
     let mut gradients = Vec::with_capacity(guards.len());
     for (storage, layout) in &guards {
@@ -354,7 +354,7 @@ fn with_pointers(
     })
 }
 
-/// Calls `f` with where tensors lie, all of them locked for writing until it returns.
+/// Calls `f` with the pointers of the tensors. All tensors are locked for writing until `f` returns.
 fn lock_all(
     tensors: &[&Tensor],
     stream: &CudaStream,

@@ -1,4 +1,4 @@
-//! The pass on NVIDIA GPUs: a rule, recorded, printed as CUDA, compiled when first needed, and one launch for many
+//! The pass on NVIDIA GPUs. A rule is recorded, printed as CUDA, and compiled when first needed. One launch steps many
 //! variables.
 
 mod source;

@@ -1,14 +1,14 @@
-//! Compiled kernels on disk, in the user's cache folder: the compiler takes some tenth of a second for each.
+//! Compiled kernels on disk, in the user's cache folder. To compile one takes about a tenth of a second.
 //!
-//! An entry holds all that it was compiled from, and a sum of itself: one that is damaged, or of another source whose
-//! hash happens to be the same, is as good as none. A folder that cannot be written costs time, nothing else.
+//! An entry holds all that it was compiled from, and a checksum. A damaged entry is ignored, and so is an entry of
+//! another source with the same hash. A folder that cannot be written only costs time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const TITLE: &str = "// candle-optim, compiled kernel, 1\n";
 
-/// The folder of this user's entries; none where there is no home.
+/// The folder of this user's entries, or `None` if the user has no home folder.
 pub(super) fn folder() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let caches = variable("XDG_CACHE_HOME").or_else(|| variable("LOCALAPPDATA"));
@@ -16,7 +16,7 @@ pub(super) fn folder() -> Option<PathBuf> {
     caches.is_absolute().then(|| caches.join("candle-optim"))
 }
 
-/// The PTX that `key`, all that it depends on, was compiled to.
+/// The cached PTX of `key`, which holds all that the PTX depends on.
 pub(super) fn read(folder: &Path, key: &str) -> Option<String> {
     let entry = fs::read_to_string(path(folder, key)).ok()?;
     let ptx = entry.strip_prefix(&head(key))?;
@@ -74,7 +74,7 @@ mod tests {
             fs::write(&entry, &whole[..at])?;
             assert_eq!(read(&folder, "key"), None, "cut at {at}");
         }
-        // Overwritten where it stands.
+        // The damaged entry is overwritten.
         write(&folder, "key", "ret;")?;
         assert_eq!(read(&folder, "key").as_deref(), Some("ret;"));
         // An entry of another key under this one's name.

@@ -1,4 +1,4 @@
-//! The CUDA source of a rule: its functions as recorded, between types, functions and walks that never change.
+//! The CUDA source of a rule: its recorded functions, between types, functions and walks that never change.
 
 use candle_core::{DType, Error, Result};
 
@@ -6,10 +6,10 @@ use super::trace::{Part, Traced, trace};
 use crate::engine::sums::{BLOCK, LANES};
 use crate::rule::{Fields, MAX_STATE, Parts, Rule};
 
-/// The scalars of a launch: the engine's one, then the rule's.
+/// The largest number of scalars of a launch: one of the engine, then those of the rule.
 pub(super) const MAX_SCALARS: usize = 32;
 
-/// The variables that one launch steps: as many as its argument, of at most 4 KiB, holds.
+/// The largest number of variables that one launch steps. Its argument of at most 4 KiB holds no more.
 pub(super) const TENSORS: usize = 96;
 
 const NUMBERS: &str = include_str!("kernel/numbers.cu");
@@ -22,7 +22,8 @@ pub(super) fn has_init<K: Rule<f64>>(k: &K) -> bool {
     !trace(k, Part::Init).body.is_empty()
 }
 
-/// The kernels that step variables of type `dtype` with their state in `state_dtypes`, by the rule with the flags of `k`.
+/// The kernels that step variables of type `dtype` with their state in `state_dtypes`, by the rule with the flags of
+/// `k`.
 pub(crate) fn source<K: Rule<f64>>(k: &K, dtype: DType, state_dtypes: &[DType]) -> Result<String> {
     let scalars = <K as Parts<f64>>::SCALARS;
     if scalars.len() >= MAX_SCALARS {

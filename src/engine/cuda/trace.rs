@@ -1,4 +1,4 @@
-//! A number that records what is done to it: run on it, a rule prints its own source.
+//! A number that records the operations on it. A rule that computes with such numbers prints its own source.
 
 use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -104,7 +104,7 @@ pub(super) enum Part {
 
 /// A function of a rule as straight-line code in C, over the types and functions of `kernel/numbers.cu`.
 pub(super) struct Traced {
-    /// Statements, a line each, from `p`, `g`, the state, the scalars and the sums, by name.
+    /// Statements, one per line, from `p`, `g`, the state, the scalars and the sums, by name.
     pub(super) body: Vec<String>,
     /// The inputs that it reads.
     pub(super) reads: Vec<String>,
@@ -130,7 +130,7 @@ pub(super) fn trace<K: Rule<f64>>(k: &K, part: Part) -> Traced {
                 k.update(p, grad, &mut s)
             };
             k.store(s, |i, x| results.push((format!("next_{}", names[i]), format!("state[{i}]"), x)));
-            // State that stays as it was is not set.
+            // Before the first step, unchanged state is not set.
             results.retain(|(_, _, x)| !before.contains(x) || part == Part::Update);
             if part == Part::Update {
                 results.push(("next_p".into(), "p".into(), next));
@@ -175,7 +175,7 @@ fn print(results: &[(String, String, Sym)]) -> Traced {
 
 struct Printer {
     nodes: Vec<Node>,
-    /// Of the numbers that are worth a statement of their own.
+    /// The names of the numbers that get their own statement.
     names: Vec<Option<String>>,
 }
 
@@ -184,7 +184,7 @@ impl Printer {
         matches!(self.nodes[at], Node::Input(_) | Node::Literal(_))
     }
 
-    /// Names a number, unless it is an input or has a name. A name that is taken gets a number.
+    /// Names a number, unless it is an input or has a name. A name that is taken gets a numeric suffix.
     fn name(&mut self, Sym(at): Sym, name: String) {
         if self.is_plain(at) || self.names[at].is_some() {
             return;

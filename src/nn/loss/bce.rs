@@ -11,9 +11,9 @@ use crate::nn::elementary::Elementary;
 /// loss = mean(|x|·w + ln(1 + exp(-|x|)))      w = 1 - y for x above 0, else y: the weight of the other class
 /// ```
 ///
-/// Finite for every finite x, and right for an infinite one: 0 where y is its class, else infinite.
-/// `candle_nn::loss::binary_cross_entropy_with_logit` takes ln(sigmoid(x)), which is infinite from |x| of about 17 in f32.
-/// The gradient is that of the logits; the targets get none.
+/// The loss is finite for every finite x. For an infinite x it is 0 if y is the class of x, else infinite.
+/// `candle_nn::loss::binary_cross_entropy_with_logit` computes ln(1 - sigmoid(x)), which is infinite for x above about
+/// 17 in f32. Only the logits get a gradient.
 ///
 /// # Errors
 /// Shapes, types or devices that differ, an empty tensor, a type that is not floating point.
@@ -64,7 +64,7 @@ mod tests {
         let ours = bce_with_logits(&x, &y)?;
         let composed = candle_nn::loss::binary_cross_entropy_with_logit(&x, &y)?;
         assert!((ours.to_scalar::<f64>()? - composed.to_scalar::<f64>()?).abs() < 1e-15);
-        // Scaled, so that the gradient handed to the backward pass is not one.
+        // Scaled, so that the backward pass gets a gradient other than 1.
         let (ours, composed) = ((ours * 3.)?.backward()?, (composed * 3.)?.backward()?);
         let difference = (ours.get(&x).unwrap() - composed.get(&x).unwrap())?.abs()?.max_all()?;
         assert!(difference.to_scalar::<f64>()? < 1e-15);

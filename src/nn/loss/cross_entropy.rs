@@ -15,10 +15,12 @@ use crate::real::Real;
 /// loss = mean over rows of ln(Σ exp(x)) - x[target]
 /// ```
 ///
-/// Finite for all finite x. An x of -∞ masks its class, and one of +∞ makes it certain. As `candle_nn::loss::cross_entropy`, in one pass forward and one backward.
+/// The loss is finite for all finite x. An x of -∞ masks its class, and an x of +∞ makes it certain. The loss is that
+/// of `candle_nn::loss::cross_entropy`, in one pass forward and one backward.
 ///
 /// # Errors
-/// Other shapes, targets that are not integers, a class number that is not below the number of classes, an empty tensor.
+/// Shapes other than these, targets that are not integers, a class number that is not below the number of classes, an
+/// empty tensor.
 pub fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let (rows, _) = logits.dims2()?;
     if targets.dims() != [rows] {
@@ -72,13 +74,13 @@ impl CustomOp2 for CrossEntropy {
     }
 }
 
-/// `x - largest`, also where both are +∞. A row of -∞ alone has no distribution: NaN.
+/// `x - largest`, or 0 where both are +∞. A row of -∞ alone has no distribution: NaN.
 #[inline(always)]
 fn below<R: Elementary>(x: R, largest: R) -> R {
     if x == R::lit(f64::INFINITY) { R::lit(0.) } else { x - largest }
 }
 
-/// The largest of a row; NaN if one is.
+/// The largest number of a row, or NaN if one is NaN.
 #[inline(always)]
 fn largest<R: Elementary>(row: &[R]) -> R {
     row.iter().fold(row[0], |most, &x| Real::max(most, x))

@@ -1,7 +1,7 @@
 //! Losses with their own backward pass.
 //!
-//! On the CPU each pass is one loop, in f32 for half precision, summed in f64; elsewhere the losses are composed of
-//! Candle's operations.
+//! On the CPU each pass is one loop, computed in f32 for half precision and summed in f64. On other devices the losses
+//! are composed of Candle's operations.
 
 mod bce;
 mod cross_entropy;

@@ -11,7 +11,7 @@ use crate::nn::elementary::Elementary;
 /// loss = mean((x - y)²)
 /// ```
 ///
-/// Both have a gradient, as with `candle_nn::loss::mse`.
+/// Both get a gradient, as in `candle_nn::loss::mse`.
 ///
 /// # Errors
 /// Shapes, types or devices that differ, an empty tensor, a type that is not floating point.

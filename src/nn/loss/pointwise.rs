@@ -10,7 +10,7 @@ use crate::nn::cpu::{Locked, Pass, contents, contiguous, dispatch, locked, shape
 use crate::nn::elementary::Elementary;
 use crate::on_floats;
 
-/// What a loss takes of one prediction x and its target y.
+/// The term of a loss for one prediction x and its target y.
 pub(super) trait Term: Copy + Send + Sync + 'static {
     /// The loss.
     const NAME: &'static str;
@@ -22,8 +22,8 @@ pub(super) trait Term: Copy + Send + Sync + 'static {
     fn composed(x: &Tensor, y: &Tensor) -> Result<Tensor>;
 }
 
-/// The mean of `T` over all elements; a scalar. The gradient of the targets, where they want one, is that of the
-/// predictions negated: right for a term of x - y alone.
+/// The mean of `T` over all elements; a scalar. If the targets need a gradient, it is the negated gradient of the
+/// predictions. This is correct only for a term that depends on x - y alone.
 pub(super) fn mean<T: Term>(x: &Tensor, y: &Tensor, term: T) -> Result<Tensor> {
     if x.shape() != y.shape() {
         return Err(Error::ShapeMismatchBinaryOp { lhs: x.shape().clone(), rhs: y.shape().clone(), op: T::NAME });
@@ -77,7 +77,8 @@ impl<R: Elementary, T: Term> Pass for Terms<'_, R, T> {
 
     #[inline(always)]
     fn run(self) -> R {
-        // Sums side by side, which a vector holds; of fixed number, so that every processor adds in one order.
+        // Separate sums, which fit in vector registers. Their number is fixed, so that every processor adds in the same
+        // order.
         const SUMS: usize = 16;
         let mut sums = [0.; SUMS];
         let (x, x_rest) = self.x.as_chunks::<SUMS>();
@@ -109,7 +110,7 @@ impl<R: Elementary, T: Term> Pass for Slopes<'_, R, T> {
     #[inline(always)]
     fn run(self) -> Vec<R> {
         let scale = R::lit(self.grad.to_f64() / self.x.len() as f64);
-        // Not collected, which would be compiled for every processor alike.
+        // `collect` would not be compiled for the instruction set of this processor.
         let mut slopes = vec![R::lit(0.); self.x.len()];
         for ((slope, &x), &y) in slopes.iter_mut().zip(self.x).zip(self.y) {
             *slope = T::slope(x, y) * scale;

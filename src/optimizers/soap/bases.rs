@@ -16,15 +16,15 @@ pub(super) fn sides(dims: &[usize]) -> impl Iterator<Item = usize> {
     (0..dims.len()).filter(|side| dims.len() > 1 && dims[*side] <= LARGEST)
 }
 
-/// The same, of a variable that has this state.
+/// The dimensions that have a basis, for a variable with this state.
 fn sides_of(state: &State) -> Vec<usize> {
     (0..BASES.len()).filter(|side| state.contains_key(BASES[*side])).collect()
 }
 
-/// Whether there are bases, or no dimension has one.
+/// Whether the bases are set, or no dimension has one.
 pub(super) fn has_bases(state: &State) -> Result<bool> {
     let Some(basis) = BASES.iter().find_map(|name| state.get(name)) else { return Ok(true) };
-    // A column has the norm 1, or is still zero. NaN is not zero.
+    // A column has norm 1, or is zero before it is set. NaN is not zero.
     Ok(numbers(&basis.narrow(1, 0, 1)?)?.iter().any(|x| *x != 0.))
 }
 
@@ -67,12 +67,12 @@ fn cycle(x: &Tensor, mut map: impl FnMut(usize, Tensor) -> Result<Tensor>) -> Re
     Ok(x)
 }
 
-/// Takes a step of orthogonal iteration of each basis, and puts `exp_avg_sq` in the new order.
+/// Applies orthogonal iteration once to each basis, and puts `exp_avg_sq` in the new order.
 pub(super) fn turn(state: &mut State) -> Result<()> {
     for side in sides_of(state) {
         let basis = &state[BASES[side]];
         let product = state[COVARIANCES[side]].matmul(basis)?;
-        // Sorted on the host, where the decomposition is.
+        // Sorted on the host, where the decomposition runs.
         let sizes = numbers(&(basis * &product)?.sum(0)?)?;
         let mut order: Vec<u32> = (0..sizes.len() as u32).collect();
         order.sort_by(|a, b| sizes[*b as usize].total_cmp(&sizes[*a as usize]));

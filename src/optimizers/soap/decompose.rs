@@ -1,4 +1,5 @@
-//! Eigenvectors and orthonormal bases of square matrices, computed by faer on the host. A matrix that is not finite has NaN.
+//! Eigenvectors and orthonormal bases of square matrices, computed by faer on the host. For a matrix that is not finite
+//! the result is NaN.
 use candle_core::{DType, Device, Result, Tensor, WithDType};
 use faer::traits::RealField;
 use faer::{Mat, MatRef, Side};
@@ -23,14 +24,14 @@ fn eigenvectors_of<T: RealField>(matrix: MatRef<T>) -> Option<Mat<T>> {
     Some(rising.U().reverse_cols().to_owned())
 }
 
-/// Candle's tensors have other types than faer's matrices, which have the types of their numbers.
+/// Takes a function for each number type, since faer's matrices are generic and Candle's tensors are not.
 fn on_host(
     matrix: &Tensor,
     f32: impl Fn(MatRef<f32>) -> Option<Mat<f32>>,
     f64: impl Fn(MatRef<f64>) -> Option<Mat<f64>>,
 ) -> Result<Tensor> {
     let largest = matrix.abs()?.max_all()?;
-    // Eigenvectors do not depend on the scale, but the squares of large or small numbers leave the range.
+    // Scaling does not change eigenvectors. Without it, squares of large or small numbers overflow or underflow.
     let scaled = super::ratio(matrix, &largest)?.to_device(&Device::Cpu)?;
     let result = if matrix.dtype() == DType::F64 { run(&scaled, f64)? } else { run(&scaled, f32)? };
     result.to_device(matrix.device())
