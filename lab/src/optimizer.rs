@@ -21,7 +21,8 @@ pub fn state_bytes(spec: &Spec, dims: &[usize], dtype: DType, state_dtype: Optio
         Some(twin) => twin.state_names(dims).len() as f64 * bytes(dtype, dims),
         None => {
             let state = spec.method().state(dims, dtype, state_dtype);
-            state.iter().map(|(_, dtype, dims)| bytes(*dtype, dims)).sum()
+            // Not `sum`: that of no numbers is -0.
+            state.iter().fold(0., |sum, (_, dtype, dims)| sum + bytes(*dtype, dims))
         }
     }
 }
