@@ -209,17 +209,12 @@ fn dispatch<R: Real, K: Rule<R>, P: Pass<K>>(k: K, pass: P) -> P::Output {
 }
 
 /// The state of `n` elements, in as many slices as the rule has. The compiler knows both numbers, so it drops the
-/// bounds checks and vectorizes.
+/// bounds checks and vectorizes. A loop over the parts would hide them from it: the last elements would run one by one.
 #[inline(always)]
 fn slices<'a, R: Compute, K: Rule<R>>(k: &K, state: &'a mut Parts, at: usize, n: usize) -> [&'a mut [R]; MAX_STATE] {
-    let count = k.state_count();
-    let mut slices = [const { [].as_mut_slice() }; MAX_STATE];
-    for (i, (slice, part)) in slices.iter_mut().zip(state).enumerate() {
-        if i < count {
-            *slice = &mut R::values(part)[at..][..n];
-        }
-    }
-    slices
+    let slice = |i, part| if i < k.state_count() { &mut R::values(part)[at..][..n] } else { &mut [] };
+    let [a, b, c, d] = state;
+    [slice(0, a), slice(1, b), slice(2, c), slice(3, d)]
 }
 
 /// Initializes the state. This runs once per training, so a loop for each instruction set and flag setting is not
@@ -261,28 +256,34 @@ impl<R: Compute, K: Rule<R>> Pass<K> for Measure<'_, '_, '_, R> {
     type Output = ();
     #[inline(always)]
     fn run(self, k: K) {
-        let Self { sum, elements: Elements { p, g, state, at, shared, .. }, lanes } = self;
-        let (n, scale) = (p.len(), R::lit(shared.scale));
-        let mut from = 0;
-        while from < n {
-            let row = sums::LANES.min(n - from);
-            let (p, g) = (&p[from..][..row], &g[from..][..row]);
-            let state = slices(&k, state, at + from, row);
-            match sum {
-                Sum::Group => {
-                    for i in 0..row {
-                        let s = k.load(|name| state[name][i]);
-                        k.measure_group(p[i], g[i] * scale, s).each(|term, x| lanes.add(term, i, x));
-                    }
-                }
-                Sum::Tensor => {
-                    for i in 0..row {
-                        let s = k.load(|name| state[name][i]);
-                        k.measure(p[i], g[i] * scale, s).each(|term, x| lanes.add(term, i, x));
-                    }
-                }
-            }
-            from += row;
+        let Self { sum, mut elements, lanes } = self;
+        let (n, mut from) = (elements.p.len(), 0);
+        while from + sums::LANES <= n {
+            row(k, sum, &mut elements, from, sums::LANES, lanes);
+            from += sums::LANES;
+        }
+        row(k, sum, &mut elements, from, n - from, lanes);
+    }
+}
+
+/// Adds a row of elements, one to each lane. The compiler vectorizes all of it if it knows `n`.
+#[inline(always)]
+fn row<R: Compute, K: Rule<R>>(
+    k: K,
+    sum: Sum,
+    elements: &mut Elements<R>,
+    from: usize,
+    n: usize,
+    lanes: &mut Lanes<R>,
+) {
+    let scale = R::lit(elements.shared.scale);
+    let (p, g) = (&elements.p[from..][..n], &elements.g[from..][..n]);
+    let state = slices(&k, elements.state, elements.at + from, n);
+    for i in 0..n {
+        let s = k.load(|name| state[name][i]);
+        match sum {
+            Sum::Group => k.measure_group(p[i], g[i] * scale, s).each(|term, x| lanes.add(term, i, x)),
+            Sum::Tensor => k.measure(p[i], g[i] * scale, s).each(|term, x| lanes.add(term, i, x)),
         }
     }
 }
