@@ -211,14 +211,14 @@ fn a_loss_of_several_numbers_changes_nothing() {
 fn a_gradient_that_does_not_fit_changes_nothing() {
     for spec in all_specs() {
         let (a, b) = (copy(&start(&spec, 6)), copy(&start(&spec, 4)));
-        let misfits = [
+        let wrong = [
             ("shape", b.ones_like().unwrap().reshape((2, 1, 2)).unwrap(), "f32 [2, 1, 2] on Cpu"),
             ("type", b.ones_like().unwrap().to_dtype(DType::F64).unwrap(), &*format!("f64 {:?} on Cpu", b.dims())),
         ];
         if !common::device().is_cpu() {
             continue;
         }
-        for (what, misfit, described) in misfits {
+        for (what, grad, described) in wrong {
             let [mut with, mut without] = [(); 2].map(|()| {
                 let vars = [copy(&a), copy(&b)];
                 let optim = Optim::new(vec![Group::new(named(&[("a", &vars[0]), ("b", &vars[1])]), spec.clone())]);
@@ -226,7 +226,7 @@ fn a_gradient_that_does_not_fit_changes_nothing() {
             });
             for _ in 0..3 {
                 if !evaluates(&with.1) {
-                    let given = gradients([(&with.0[0], with.0[0].ones_like().unwrap()), (&with.0[1], misfit.clone())]);
+                    let given = gradients([(&with.0[0], with.0[0].ones_like().unwrap()), (&with.0[1], grad.clone())]);
                     let error = refused(&mut with.1, |optim| optim.step(&given));
                     let expected =
                         format!("variable 'b' is f32 {:?} on Cpu, but its gradient is {described}", b.dims());

@@ -231,11 +231,11 @@ fn gradients_without_a_graph_are_those_with_one() {
 }
 
 #[test]
-fn a_network_of_no_layers_or_of_misfits_is_an_error() {
+fn a_network_of_no_layers_or_of_unequal_widths_is_an_error() {
     let error = |layers| Mlp::new(layers).unwrap_err().to_string();
     assert_eq!(error(vec![]), "mlp: no layers; allowed: one or more");
-    let misfits = [layers(&[2, 3], DType::F32).0, layers(&[4, 1], DType::F32).0].concat();
-    assert_eq!(error(misfits), "mlp: layer 1 takes 4 inputs; allowed: 3");
+    let unequal = [layers(&[2, 3], DType::F32).0, layers(&[4, 1], DType::F32).0].concat();
+    assert_eq!(error(unequal), "mlp: layer 1 takes 4 inputs; allowed: 3");
     let network = Mlp::new(layers(&[2, 3, 1], DType::F32).0).unwrap();
     for x in [var(1, &[5, 3], DType::F32), var(1, &[5], DType::F32), var(1, &[5, 2], DType::F64)] {
         assert!(network.forward(&x).is_err() && network.evaluate(&x).is_err(), "{x}");

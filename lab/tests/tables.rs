@@ -368,7 +368,7 @@ fn tables_are_read_however_they_are_written() {
 }
 
 #[test]
-fn what_is_no_table_is_told_how_to_become_one() {
+fn an_error_of_a_file_says_how_to_make_a_table_of_it() {
     let folder = Folder::new();
     let utf16: Vec<u8> = plain().encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (contents, parts) in [

@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_is_told_how_to_become_one() {
+    fn an_error_of_a_cell_says_how_to_write_the_number() {
         for (cell, part) in [
             ("", "missing"),
             ("n/a", "missing"),

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn nan_stays_nan_and_misfits_are_errors() -> Result<()> {
+    fn nan_stays_nan_and_other_shapes_are_errors() -> Result<()> {
         let (x, y) = (Tensor::new(&[f64::NAN, 1.], &Device::Cpu)?, Tensor::new(&[0., 1.], &Device::Cpu)?);
         assert!(bce_with_logits(&x, &y)?.to_scalar::<f64>()?.is_nan());
         assert!(bce_with_logits(&x, &y.reshape((1, 2))?).is_err());

@@ -145,7 +145,7 @@ mod tests {
     use candle_core::{Device, Var};
 
     #[test]
-    fn misfits_and_unknown_classes_are_errors() -> Result<()> {
+    fn other_shapes_and_unknown_classes_are_errors() -> Result<()> {
         let x = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;
         let error = |targets: Tensor| cross_entropy(&x, &targets).unwrap_err().to_string();
         assert!(error(Tensor::new(&[0u32, 3], &Device::Cpu)?).contains("target 3 of row 1; allowed: 0 to 2"));
