@@ -410,15 +410,18 @@ impl Slots<'_> {
         &mut self,
         mut update: impl FnMut(&mut Clock, &Tensor, &Tensor, &mut State) -> candle_core::Result<Tensor>,
     ) -> Result<()> {
+        let addresses = self.addresses;
         for slot in self.iter_mut() {
-            let (p, g, before) = (slot.value()?, slot.grad()?, slot.state()?);
+            // Not a copy of the variable: its memory does not change before all state is stored.
+            let p = slot.var.as_detached_tensor().to_dtype(slot.compute_dtype())?;
+            let (g, before) = (slot.grad()?, slot.state()?);
             let mut state = before.clone();
             let next = update(&mut slot.clock, &p, &g, &mut state)?;
             // Unchanged state is not rounded again.
             state.retain(|name, tensor| before.get(name).is_none_or(|before| before.id() != tensor.id()));
             slot.set_state(state)?;
             if next.id() != p.id() {
-                slot.set(&next)?;
+                slot.set(&if addresses.contains(&next) { next.copy()? } else { next })?;
             }
         }
         Ok(())

@@ -13,7 +13,7 @@
 //! their own type.
 use candle_core::DType;
 
-use super::tensors::{average, clipped, factored_root, is_factored, ratio, rms};
+use super::tensors::{average, clipped, decayed, factored_root, is_factored, over_root, rms};
 use crate::prelude::*;
 
 hyper! { pub struct ParamsAdafactor for "adafactor", "Adam's memory for a matrix cut to rows and columns", "Shazeer and Stern 2018, arXiv:1804.04235", "torch" {
@@ -52,9 +52,9 @@ impl Algorithm for ParamsAdafactor {
                 state.insert("variance", variance.clone());
                 variance.sqrt()?
             };
-            let u = clipped(&ratio(g, &root.maximum(eps1)?)?, self.d)?;
+            let u = clipped(&over_root(g, &root, eps1)?, self.d)?;
             let size = (rms(p)?.maximum(self.eps2)? * self.lr.min(1. / steps.sqrt()))?;
-            (p * (1. - self.lr * self.weight_decay))? - u.broadcast_mul(&size)?
+            decayed(p, self.lr, self.weight_decay)? - u.broadcast_mul(&size)?
         })
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 //! Luo et al., 2023, arXiv:2307.02047, algorithm 2; as came-pytorch, which has no default learning rate. The averages
 //! have no bias correction. A tensor of more than two dimensions is a stack of matrices.
-use super::tensors::{average, clipped, factored_root, is_factored, ratio};
+use super::tensors::{average, clipped, decayed, factored_root, is_factored, over_root};
 use crate::prelude::*;
 
 hyper! { pub struct ParamsCame for "came", "Adafactor that trusts steady directions", "Luo et al. 2023, arXiv:2307.02047", "came-pytorch" {
@@ -51,14 +51,14 @@ impl Algorithm for ParamsCame {
                 state.insert("exp_avg_sq", mean.clone());
                 mean.sqrt()?
             };
-            let u = clipped(&ratio(g, &root)?, self.clip_threshold)?;
+            let u = clipped(&over_root(g, &root, 0.)?, self.clip_threshold)?;
             let mut m = average(&state["exp_avg"], &u, 1. - self.beta1)?;
             state.insert("exp_avg", m.clone());
             if matrix {
                 let distance = ((u - &m)?.sqr()? + self.eps2)?;
-                m = ratio(&m, &factored_root(state, DISTANCES, &distance, 1. - self.beta3, 0.)?)?;
+                m = over_root(&m, &factored_root(state, DISTANCES, &distance, 1. - self.beta3, 0.)?, 0.)?;
             }
-            (p * (1. - self.lr * self.weight_decay))? - (m * self.lr)?
+            decayed(p, self.lr, self.weight_decay)? - (m * self.lr)?
         })
     }
 }

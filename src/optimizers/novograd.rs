@@ -8,7 +8,7 @@
 //! ```
 //! Ginsburg et al., 2019, arXiv:1905.11286, algorithm 1; as `NvNovoGrad` of timm, where v starts again after gradients
 //! of zero, and the first m is averaged like all others.
-use super::tensors::{average, ratio};
+use super::tensors::{average, decayed, ratio};
 use crate::prelude::*;
 
 hyper! { pub struct ParamsNovoGrad for "novograd", "Momentum of gradients, each over its tensor's norm", "Ginsburg et al. 2019, arXiv:1905.11286", "timm" {
@@ -50,8 +50,7 @@ impl Algorithm for ParamsNovoGrad {
             }
             let m = ((&state["exp_avg"] * self.beta1)? + u)?;
             state.insert("exp_avg", m.clone());
-            let decay = if self.decoupled_decay { self.lr * self.weight_decay } else { 0. };
-            (p * (1. - decay))? - (m * self.lr)?
+            decayed(p, self.lr, if self.decoupled_decay { self.weight_decay } else { 0. })? - (m * self.lr)?
         })
     }
 }

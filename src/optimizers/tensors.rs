@@ -1,5 +1,5 @@
 //! Functions that the methods on whole tensors share.
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
 use crate::algorithm::State;
 
@@ -8,9 +8,24 @@ pub(super) fn average(avg: &Tensor, x: &Tensor, weight: f64) -> Result<Tensor> {
     (avg * (1. - weight))? + (x * weight)?
 }
 
-/// `x/d` for `d` ≥ 0, but 0 where `d` is 0, as [`rule::ratio`](crate::rule::ratio). `d` is broadcast.
+/// `p` after decoupled weight decay λ.
+pub(super) fn decayed(p: &Tensor, lr: f64, weight_decay: f64) -> Result<Tensor> {
+    if lr * weight_decay == 0. { Ok(p.clone()) } else { p * (1. - lr * weight_decay) }
+}
+
+/// `x/d` for `d` ≥ 0, but 0 where `d` is 0, as [`rule::ratio`](crate::rule::ratio). `d` is broadcast. For a small `d`:
+/// Candle's comparison is slow.
 pub(super) fn ratio(x: &Tensor, d: &Tensor) -> Result<Tensor> {
     x.broadcast_div(&d.eq(0.)?.where_cond(&d.affine(0., f64::INFINITY)?, d)?)
+}
+
+/// `x/max(root, least)` for `root` ≥ 0, but 0 where `x` and the divisor are 0.
+///
+/// The divisor is at least the root of the type's smallest number, which no other root is below. Where a square of `x`
+/// rounds to 0, `x` is below that too.
+pub(super) fn over_root(x: &Tensor, root: &Tensor, least: f64) -> Result<Tensor> {
+    let smallest = if root.dtype() == DType::F64 { f64::from_bits(1) } else { f32::from_bits(1).into() };
+    x / root.maximum(least.max(smallest.sqrt()))?
 }
 
 /// The root of the mean square, a number.
@@ -41,13 +56,18 @@ pub(super) fn factored_root(
     weight: f64,
     least: f64,
 ) -> Result<Tensor> {
-    let mut blend = |name, dim| {
-        let (mean, stored) = (squares.mean_keepdim(dim)?, &state[name]);
+    let mut blend = |name, mean: Tensor| {
+        let stored = &state[name];
         let next = average(stored, &mean.reshape(stored.shape())?, weight)?;
         state.insert(name, next.clone());
         next.reshape(mean.shape())
     };
-    let (row, column) = (blend(row, D::Minus1)?, blend(column, D::Minus2)?);
+    let rows = squares.dim(D::Minus2)?;
+    // A product sums columns. Candle's sum over them takes twenty times as long.
+    let ones = Tensor::ones((1, rows), squares.dtype(), squares.device())?;
+    let of_columns = (ones.broadcast_matmul(squares)? / rows as f64)?;
+    let (row, column) = (blend(row, squares.mean_keepdim(D::Minus1)?)?, blend(column, of_columns)?);
     let share = ratio(&row, &row.mean_keepdim(D::Minus2)?.maximum(least)?)?;
-    share.sqrt()?.broadcast_mul(&column.sqrt()?)
+    // Candle is faster if the one of the two that is broadcast along rows stands on the right.
+    column.sqrt()?.broadcast_mul(&share.sqrt()?)
 }
