@@ -13,6 +13,9 @@ use crate::optimizer::total_state_bytes;
 use crate::tables;
 use crate::train::joined;
 
+/// What stands before the command that trains with the best setting.
+pub(super) const TRAIN_WITH: &str = "Train with it:  ";
+
 /// The key of a learning rate.
 const LR: &str = "lr";
 
@@ -48,7 +51,7 @@ impl Answer<'_> {
                 lines.extend(self.quality(best));
                 lines.extend(self.rates(best));
                 lines.extend(self.limits());
-                lines.extend(self.command(best).map(|command| format!("Train with it:  {command}")));
+                lines.extend(self.command(best).map(|command| format!("{TRAIN_WITH}{command}")));
             }
         }
         lines
