@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
+use candle_core::cuda_backend::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg, SyncOnDrop,
+    CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
 };
-use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice};
-use candle_core::{CudaStorage, DType, Device, Error, Layout, Result, Storage, Tensor};
+use candle_core::{DType, Device, Error, Result};
 
 use super::compile::{Kernels, kernels};
+use super::pointers::with_pointers;
 use super::source::{MAX_SCALARS, TENSORS, has_init};
 use crate::algorithm::{Hot, Slot};
 use crate::engine::Totals;
 use crate::engine::sums::{BLOCK, LANES};
-use crate::memory::{Access, CudaAccess, StateBuffer, StateView, step_salt};
+use crate::memory::{StateBuffer, StateView, step_salt};
 use crate::real::Real;
-use crate::rule::{Fields, MAX_STATE, MAX_SUMS, Parts, Rule};
+use crate::rule::{Fields, MAX_STATE, Parts, Rule};
 
 /// Sets the state of a variable before its first step.
 pub(in crate::engine) fn init<K: Rule<f64>>(slot: &Slot, view: &StateView, k: &K) -> Result<()> {
@@ -55,102 +56,25 @@ pub(in crate::engine) fn step<K: Rule<f64>>(
     Ok(())
 }
 
-/// The sums over a group, on a GPU.
-pub(in crate::engine) type DeviceTotals = CudaSlice<f64>;
-
-/// The sums of each tensor of a group on one device.
-pub(in crate::engine) struct TensorSums {
-    device: CudaDevice,
-    sums: CudaSlice<f64>,
-    /// The slots in the order of the sums.
-    slots: Vec<usize>,
-    terms: usize,
-    kernels: Kernels,
-}
-
-/// Computes the sums of each tensor on GPUs for which `launch` names the scalars.
-pub(in crate::engine) fn sums<K: Rule<f64>>(
-    slots: &[Slot],
-    buffers: &[Arc<StateBuffer>],
-    launch: &dyn Fn(&Slot) -> Option<usize>,
-    k: &dyn Fn(usize) -> K,
-) -> Result<Vec<TensorSums>> {
-    let mut all: Vec<TensorSums> = vec![];
-    let batches = batches(slots, buffers, launch);
-    let terms = <<K as Parts<f64>>::Totals as Fields<f64>>::NAMES.len();
-    for batch in &batches {
-        let k = k(batch.launch);
-        let known = all.iter().position(|sums| sums.device.id() == batch.device.id());
-        let at = match known {
-            Some(at) => at,
-            None => {
-                let here = batches.iter().filter(|other| other.device.id() == batch.device.id());
-                let count: usize = here.map(|batch| batch.members.len()).sum();
-                let sums = batch.stream().alloc_zeros(count * terms).map_err(Error::wrap)?;
-                let kernels = batch.kernels(&k)?;
-                all.push(TensorSums { device: batch.device.clone(), sums, slots: vec![], terms, kernels });
-                all.len() - 1
-            }
-        };
-        let TensorSums { sums, slots: done, .. } = &mut all[at];
-        batch.run(slots, &k, &Task::Sums { sums, from: done.len() })?;
-        done.extend(batch.members.iter().map(|(member, _)| member));
-    }
-    Ok(all)
-}
-
-impl TensorSums {
-    /// Adds the sums of all tensors. The host does not wait for the device.
-    pub(in crate::engine) fn total(&self) -> Result<Totals> {
-        let stream = self.device.cuda_stream();
-        let count = self.slots.len();
-        let mut sorted = stream.alloc_zeros::<f64>(count).map_err(Error::wrap)?;
-        let mut totals = stream.alloc_zeros::<f64>(self.terms).map_err(Error::wrap)?;
-        let (function, tensors) = (self.kernels.get("optimizer_totals")?, count as u32);
-        let config = LaunchConfig { grid_dim: (1, 1, 1), block_dim: (LANES as u32, 1, 1), shared_mem_bytes: 0 };
-        let mut call = stream.launch_builder(&function);
-        call.arg(&self.sums).arg(&mut sorted).arg(&tensors).arg(&mut totals);
-        // SAFETY: the kernel reads `tensors` times as many sums as it writes totals, and writes `tensors` sorted
-        // numbers: the slices have these sizes.
-        unsafe { call.launch(config) }.map_err(Error::wrap)?;
-        Ok(Totals::Device(totals))
-    }
-
-    /// Copies them to the slots. The host waits for the device.
-    pub(in crate::engine) fn download(&self, slots: &mut [Slot]) -> Result<()> {
-        let sums = self.device.cuda_stream().clone_dtoh(&self.sums).map_err(Error::wrap)?;
-        for (slot, sums) in self.slots.iter().zip(sums.chunks(self.terms)) {
-            slots[*slot].sums = [0.; MAX_SUMS];
-            slots[*slot].sums[..self.terms].copy_from_slice(sums);
-        }
-        Ok(())
-    }
-
-    /// Whether the sums are those of `count` variables.
-    pub(in crate::engine) fn covers(&self, count: usize) -> bool {
-        self.slots.len() == count
-    }
-}
-
 /// What to launch.
-enum Task<'a> {
+pub(super) enum Task<'a> {
     Init,
     Sums { sums: &'a CudaSlice<f64>, from: usize },
     Step { totals: Option<&'a CudaSlice<f64>> },
 }
 
 /// Variables that one kernel steps, with the same scalars.
-struct Batch<'a> {
-    device: CudaDevice,
+pub(super) struct Batch<'a> {
+    pub(super) device: CudaDevice,
     dtype: DType,
     buffer: &'a StateBuffer,
-    launch: usize,
+    pub(super) launch: usize,
     /// Their positions, in rising order, and the first elements of their state.
-    members: Vec<(usize, usize)>,
+    pub(super) members: Vec<(usize, usize)>,
 }
 
 /// The variables on GPUs, in one batch for each kernel and set of scalars. Empty variables are left out.
-fn batches<'a>(
+pub(super) fn batches<'a>(
     slots: &[Slot],
     buffers: &'a [Arc<StateBuffer>],
     launch: &dyn Fn(&Slot) -> Option<usize>,
@@ -170,15 +94,15 @@ fn batches<'a>(
 }
 
 impl Batch<'_> {
-    fn stream(&self) -> Arc<CudaStream> {
+    pub(super) fn stream(&self) -> Arc<CudaStream> {
         self.device.cuda_stream()
     }
 
-    fn kernels<K: Rule<f64>>(&self, k: &K) -> Result<Kernels> {
+    pub(super) fn kernels<K: Rule<f64>>(&self, k: &K) -> Result<Kernels> {
         kernels(&self.device, k, self.dtype, &self.buffer.dtypes().collect::<Vec<_>>())
     }
 
-    fn run<K: Rule<f64>>(&self, slots: &[Slot], k: &K, task: &Task) -> Result<()> {
+    pub(super) fn run<K: Rule<f64>>(&self, slots: &[Slot], k: &K, task: &Task) -> Result<()> {
         if self.dtype == DType::F64 {
             self.run_typed::<K, f64>(slots, k, task)
         } else {
@@ -254,7 +178,6 @@ fn go<R: Real + DeviceRepr>(
     grid: u32,
     launch: &Launch<R>,
 ) -> Result<()> {
-    let config = LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (LANES as u32, 1, 1), shared_mem_bytes: 0 };
     let mut call = stream.launch_builder(function);
     call.arg(launch);
     // SAFETY: the kernel takes one `Launch` by value, laid out as here, and accesses only what its table names: `len`
@@ -262,7 +185,29 @@ fn go<R: Real + DeviceRepr>(
     // the sums, which hold all blocks and terms. The tensors are contiguous, and have that size and the types that the
     // kernel was compiled for. Variables and state are locked for writing, and gradients for reading. Candle allocates
     // and frees them on the same stream.
-    unsafe { call.launch(config) }.map(drop).map_err(Error::wrap)
+    unsafe { call.launch(config(grid)) }.map(drop).map_err(Error::wrap)
+}
+
+/// Adds sums of `terms` terms for each tensor. The host does not wait for the device.
+pub(super) fn go_totals(
+    stream: &Arc<CudaStream>,
+    function: &CudaFunction,
+    sums: &CudaSlice<f64>,
+    terms: usize,
+) -> Result<CudaSlice<f64>> {
+    let tensors = sums.len() / terms;
+    let mut sorted = stream.alloc_zeros::<f64>(tensors).map_err(Error::wrap)?;
+    let mut totals = stream.alloc_zeros::<f64>(terms).map_err(Error::wrap)?;
+    let count = tensors as u32;
+    let mut call = stream.launch_builder(function);
+    call.arg(sums).arg(&mut sorted).arg(&count).arg(&mut totals);
+    // SAFETY: the kernel reads `terms` sums of each tensor, and writes a number for each tensor and for each term.
+    unsafe { call.launch(config(1)) }.map_err(Error::wrap)?;
+    Ok(totals)
+}
+
+fn config(grid: u32) -> LaunchConfig {
+    LaunchConfig { grid_dim: (grid, 1, 1), block_dim: (LANES as u32, 1, 1), shared_mem_bytes: 0 }
 }
 
 /// A variable, as in `kernel/walk.cu`.
@@ -321,89 +266,5 @@ impl<R: Real> Launch<R> {
             tensor: [Entry::default(); TENSORS],
             blocks: [0; TENSORS],
         }
-    }
-}
-
-/// Calls `f` with the pointers of the state tensors, and those of the variables and gradients. Gradients are locked for
-/// reading, all others for writing.
-fn with_pointers(
-    slots: &[&Slot],
-    state: &[Tensor],
-    reads_grads: bool,
-    stream: &CudaStream,
-    f: impl FnOnce(&[u64], &[(u64, u64)]) -> Result<()>,
-) -> Result<()> {
-    let grads = slots.iter().filter(|_| reads_grads).filter_map(|slot| slot.hot.grad.as_ref());
-    let grads = grads.map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
-    let guards: Vec<_> = grads.iter().map(Tensor::storage_and_layout).collect();
-    // Dropped after the launch, so that other streams wait for it.
-    let mut reads = Vec::with_capacity(guards.len());
-    let mut gradients = Vec::with_capacity(guards.len());
-    for (storage, layout) in &guards {
-        let (pointer, read) = pointer(storage, layout, stream)?;
-        gradients.push(pointer);
-        reads.push(read);
-    }
-    let written: Vec<&Tensor> = state.iter().chain(slots.iter().map(|slot| slot.var.as_tensor())).collect();
-    let mut f = Some(f);
-    lock_all(&written, stream, &mut vec![], &mut |pointers| {
-        let (state, variables) = pointers.split_at(state.len());
-        let gradients = if reads_grads { &gradients[..] } else { variables };
-        let pairs: Vec<_> = variables.iter().copied().zip(gradients.iter().copied()).collect();
-        f.take().map_or(Ok(()), |f| f(state, &pairs))
-    })
-}
-
-/// Calls `f` with the pointers of the tensors. All tensors are locked for writing until `f` returns.
-fn lock_all(
-    tensors: &[&Tensor],
-    stream: &CudaStream,
-    pointers: &mut Vec<u64>,
-    f: &mut dyn FnMut(&[u64]) -> Result<()>,
-) -> Result<()> {
-    let Some((first, rest)) = tensors.split_first() else { return f(pointers) };
-    first.inplace_op1(&CudaAccess(Access::new(|storage: &mut CudaStorage, layout: &Layout| {
-        let (pointer, _written) = pointer_mut(storage, layout, stream)?;
-        pointers.push(pointer);
-        lock_all(rest, stream, pointers, f)
-    })))
-}
-
-fn start(layout: &Layout) -> Result<usize> {
-    let offsets = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op: "optimizer-step" })?;
-    Ok(offsets.0)
-}
-fn pointer<'a>(storage: &'a Storage, layout: &Layout, stream: &'a CudaStream) -> Result<(u64, SyncOnDrop<'a>)> {
-    fn of<'a, T>(slice: &'a CudaSlice<T>, start: usize, stream: &'a CudaStream) -> (u64, SyncOnDrop<'a>) {
-        let (pointer, read) = slice.device_ptr(stream);
-        (pointer + (start * size_of::<T>()) as u64, read)
-    }
-    let Storage::Cuda(storage) = storage else { return Err(Error::Msg("expected a tensor on a GPU".into())) };
-    let start = start(layout)?;
-    match &storage.slice {
-        CudaStorageSlice::F32(slice) => Ok(of(slice, start, stream)),
-        CudaStorageSlice::F64(slice) => Ok(of(slice, start, stream)),
-        CudaStorageSlice::F16(slice) => Ok(of(slice, start, stream)),
-        CudaStorageSlice::BF16(slice) => Ok(of(slice, start, stream)),
-        _ => Err(Error::Msg("expected a tensor of floating-point numbers".into())),
-    }
-}
-
-fn pointer_mut<'a>(
-    storage: &'a mut CudaStorage,
-    layout: &Layout,
-    stream: &'a CudaStream,
-) -> Result<(u64, SyncOnDrop<'a>)> {
-    fn of<'a, T>(slice: &'a mut CudaSlice<T>, start: usize, stream: &'a CudaStream) -> (u64, SyncOnDrop<'a>) {
-        let (pointer, written) = slice.device_ptr_mut(stream);
-        (pointer + (start * size_of::<T>()) as u64, written)
-    }
-    let start = start(layout)?;
-    match &mut storage.slice {
-        CudaStorageSlice::F32(slice) => Ok(of(slice, start, stream)),
-        CudaStorageSlice::F64(slice) => Ok(of(slice, start, stream)),
-        CudaStorageSlice::F16(slice) => Ok(of(slice, start, stream)),
-        CudaStorageSlice::BF16(slice) => Ok(of(slice, start, stream)),
-        _ => Err(Error::Msg("expected a tensor of floating-point numbers".into())),
     }
 }

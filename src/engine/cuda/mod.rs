@@ -7,8 +7,12 @@ mod trace;
 #[cfg(feature = "cuda")]
 mod compile;
 #[cfg(feature = "cuda")]
+mod group_sums;
+#[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
 mod launch;
+#[cfg(feature = "cuda")]
+mod pointers;
 #[cfg(any(test, feature = "cuda"))]
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 mod ptx_cache;
@@ -16,4 +20,6 @@ mod ptx_cache;
 pub(super) use source::source;
 
 #[cfg(feature = "cuda")]
-pub(super) use launch::{DeviceTotals, init, step, sums};
+pub(super) use group_sums::{DeviceTotals, sums};
+#[cfg(feature = "cuda")]
+pub(super) use launch::{init, step};
