@@ -56,7 +56,7 @@ fn a_step_allocates_nothing_for_an_element() {
             let counts = SIZES.map(|(elements, tensors)| count(spec, elements, tensors, dtype));
             for ((elements, tensors), (calls, bytes)) in SIZES.into_iter().zip(counts) {
                 // Measured without sums: 4 to 7 allocations of up to 1008 bytes, whatever the sizes; 2 of the queue by which work comes
-                // to other threads, and one for each tensor that is cut into pieces, of which there are up to 20.
+                // to other threads, and one for each tensor that is cut into pieces, which are at most 16 for each thread.
                 let pieces = if elements / tensors > 65_536 { tensors } else { 0 };
                 let (mut most_calls, mut most_bytes) = (10 + pieces, 4096 + 4096 * pieces);
                 // With sums: 16 and 10.8 kB at most, of which a number for each tensor; and 1/64 byte for an element, the sum of

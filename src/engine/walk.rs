@@ -45,7 +45,7 @@ pub(super) fn each(
                 portions.push((slots, own, elements.start));
                 parts = others;
             }
-            portions.into_par_iter().try_for_each(|(slots, parts, base)| walk(slots, parts, base))
+            portions.into_par_iter().with_max_len(1).try_for_each(|(slots, parts, base)| walk(slots, parts, base))
         })?;
     }
     Ok(())
@@ -151,9 +151,10 @@ fn is_shared(len: usize) -> bool {
     len > GRAIN && rayon::current_num_threads() > 1
 }
 
-/// The size of the pieces that a variable is cut into: several for each thread, so that none waits long for another.
+/// The size of the pieces that a variable is cut into: many for each thread, so that none waits long for another that the
+/// system interrupts.
 fn piece_size(len: usize) -> usize {
-    (len / (4 * rayon::current_num_threads())).next_multiple_of(GRAIN)
+    (len / (16 * rayon::current_num_threads())).next_multiple_of(GRAIN)
 }
 
 /// Calls `f` with pieces of the elements, each with the next item of `others`, on all threads. `f` is dynamic, so that
@@ -174,7 +175,7 @@ fn share<E: Stepped, T: Send>(
         state = rest;
         pieces.push((p, g, mine, from + start, other));
     }
-    pieces.into_par_iter().for_each(|(p, g, mut state, from, other)| {
+    pieces.into_par_iter().with_max_len(1).for_each(|(p, g, mut state, from, other)| {
         f(Elements { p, g, state: &mut state, at: 0, from, shared }, other);
     });
 }
