@@ -411,17 +411,19 @@ impl Slots<'_> {
         mut update: impl FnMut(&mut Clock, &Tensor, &Tensor, &mut State) -> candle_core::Result<Tensor>,
     ) -> Result<()> {
         let addresses = self.addresses;
+        // A step writes into the memory of the variable: what shares it would change too.
+        let own = |tensor: Tensor| if addresses.contains(&tensor) { tensor.copy() } else { Ok(tensor) };
         for slot in self.iter_mut() {
-            // Not a copy of the variable: its memory does not change before all state is stored.
             let p = slot.var.as_detached_tensor().to_dtype(slot.compute_dtype())?;
             let (g, before) = (slot.grad()?, slot.state()?);
             let mut state = before.clone();
             let next = update(&mut slot.clock, &p, &g, &mut state)?;
             // Unchanged state is not rounded again.
             state.retain(|name, tensor| before.get(name).is_none_or(|before| before.id() != tensor.id()));
-            slot.set_state(state)?;
+            let state = state.into_iter().map(|(name, tensor)| Ok((name, own(tensor)?)));
+            slot.set_state(state.collect::<candle_core::Result<_>>()?)?;
             if next.id() != p.id() {
-                slot.set(&if addresses.contains(&next) { next.copy()? } else { next })?;
+                slot.set(&own(next)?)?;
             }
         }
         Ok(())

@@ -713,6 +713,25 @@ fn a_constant_gradient_gives_finite_weights() {
     }
 }
 
+/// A momentum that is not 0, over the root of an average that is.
+#[test]
+fn a_divisor_of_zero_is_no_step() {
+    for (spec, last) in [("came:lr=0.1,beta1=0,eps2=0", 1.), ("soap:lr=0.1,beta2=0,eps=0,weight_decay=0", 0.)] {
+        for dtype in [DType::F32, DType::F64] {
+            let spec: Spec = spec.parse().unwrap();
+            let p = copy(&var(&normals(1, 6), dtype).reshape((2, 3)).unwrap());
+            let g = tensor(&normals(2, 6), dtype).reshape((2, 3)).unwrap();
+            let mut optim = optim(&spec, [&p]);
+            for _ in 0..3 {
+                step(&mut optim, [(&p, g.clone())]).unwrap();
+            }
+            let before = floats(&p);
+            step(&mut optim, [(&p, (&g * last).unwrap())]).unwrap();
+            assert_eq!(floats(&p), before, "{} {dtype:?}", spec.text());
+        }
+    }
+}
+
 #[test]
 fn the_sign_of_zero_is_zero() {
     for spec in all_specs().iter().filter(|spec| elementwise(spec) && counts_alone(spec) && holds("zero stays", spec)) {

@@ -154,7 +154,7 @@ fn is_shared(len: usize) -> bool {
 /// The size of the pieces that a variable is cut into: many for each thread, so that none waits long for another that the
 /// system interrupts.
 fn piece_size(len: usize) -> usize {
-    (len / (16 * rayon::current_num_threads())).next_multiple_of(GRAIN)
+    (len / (16 * rayon::current_num_threads())).max(1).next_multiple_of(GRAIN)
 }
 
 /// Calls `f` with pieces of the elements, each with the next item of `others`, on all threads. `f` is dynamic, so that

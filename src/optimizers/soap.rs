@@ -16,7 +16,7 @@ mod decompose;
 
 use bases::{BASES, COVARIANCES, has_bases, observe, rotate, sides, start, turn};
 
-use super::tensors::{average, over_root, ratio, rms};
+use super::tensors::{average, over_root_plus, ratio, rms};
 use crate::clock::Span;
 use crate::prelude::*;
 
@@ -66,7 +66,7 @@ impl Algorithm for ParamsSoap {
             let t = (clock.step - 1) as f64;
             let m = average(&state["exp_avg"], &g, 1. - self.beta1)?;
             let v = average(&state["exp_avg_sq"], &rotate(&g, state, false)?.sqr()?, 1. - self.beta2)?;
-            let along = over_root(&rotate(&m, state, false)?, &(v.sqrt()? + self.eps)?, 0.)?;
+            let along = over_root_plus(&rotate(&m, state, false)?, &v.sqrt()?, self.eps)?;
             let mut u = rotate(&along, state, true)?;
             state.insert("exp_avg", m);
             state.insert("exp_avg_sq", v);

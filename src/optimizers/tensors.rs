@@ -16,16 +16,30 @@ pub(super) fn decayed(p: &Tensor, lr: f64, weight_decay: f64) -> Result<Tensor> 
 /// `x/d` for `d` ≥ 0, but 0 where `d` is 0, as [`rule::ratio`](crate::rule::ratio). `d` is broadcast. For a small `d`:
 /// Candle's comparison is slow.
 pub(super) fn ratio(x: &Tensor, d: &Tensor) -> Result<Tensor> {
-    x.broadcast_div(&d.eq(0.)?.where_cond(&d.affine(0., f64::INFINITY)?, d)?)
+    x.broadcast_div(&zero_to_infinity(d)?)
 }
 
-/// `x/max(root, least)` for `root` ≥ 0, but 0 where `x` and the divisor are 0.
+fn zero_to_infinity(d: &Tensor) -> Result<Tensor> {
+    d.eq(0.)?.where_cond(&d.affine(0., f64::INFINITY)?, d)
+}
+
+/// `x/max(root, least)` for `root` ≥ 0 that is 0 only where `x` is so small that its square rounds to 0.
 ///
-/// The divisor is at least the root of the type's smallest number, which no other root is below. Where a square of `x`
-/// rounds to 0, `x` is below that too.
+/// There is then no step either: the square root of the type's smallest number is added to a divisor that may be 0. No
+/// root of an average is below it. Candle's maximum takes three times as long, and loses a NaN on a GPU.
 pub(super) fn over_root(x: &Tensor, root: &Tensor, least: f64) -> Result<Tensor> {
+    if least > 0. {
+        return x / root.maximum(least)?;
+    }
     let smallest = if root.dtype() == DType::F64 { f64::from_bits(1) } else { f32::from_bits(1).into() };
-    x / root.maximum(least.max(smallest.sqrt()))?
+    x / (root + smallest.sqrt())?
+}
+
+/// `x/(root + eps)`, but 0 where the divisor is 0.
+pub(super) fn over_root_plus(x: &Tensor, root: &Tensor, eps: f64) -> Result<Tensor> {
+    let rounded = if root.dtype() == DType::F64 { eps } else { f64::from(eps as f32) };
+    let d = (root + eps)?;
+    if rounded > 0. { x / d } else { ratio(x, &d) }
 }
 
 /// The root of the mean square, a number.
@@ -46,7 +60,8 @@ pub(super) fn is_factored(dims: &[usize]) -> bool {
 
 /// Averages the means of rows and columns of `squares` [.., r, c] into two state tensors, and returns the root of the
 /// estimate from them: √(row/mean row)·√column, where the mean is at least `least`. It is a product of roots because
-/// row·column overflows or underflows f32 early.
+/// row·column overflows or underflows f32 early. A root of 0 becomes infinite if `least` is 0, so that division by it
+/// gives 0.
 ///
 /// Shazeer and Stern, 2018, arXiv:1804.04235, section 3.
 pub(super) fn factored_root(
@@ -68,6 +83,7 @@ pub(super) fn factored_root(
     let of_columns = (ones.broadcast_matmul(squares)? / rows as f64)?;
     let (row, column) = (blend(row, squares.mean_keepdim(D::Minus1)?)?, blend(column, of_columns)?);
     let share = ratio(&row, &row.mean_keepdim(D::Minus2)?.maximum(least)?)?;
+    let root = |x: Tensor| if least > 0. { x.sqrt() } else { zero_to_infinity(&x.sqrt()?) };
     // Candle is faster if the one of the two that is broadcast along rows stands on the right.
-    column.sqrt()?.broadcast_mul(&share.sqrt()?)
+    root(column)?.broadcast_mul(&root(share)?)
 }
