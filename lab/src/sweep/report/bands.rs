@@ -16,7 +16,7 @@ pub(super) type Bands = HashMap<String, BandsOfProblem>;
 pub(super) type BandsOfProblem = HashMap<String, Vec<Band>>;
 pub(super) type Band = (usize, [Option<[f64; 3]>; 4]);
 
-/// Reads `rows` rows for `epochs` epochs, of which at most `most` are drawn.
+/// Reads `rows` rows for `epochs` epochs. About `most` of them are drawn, 200 at most, and the last.
 pub(super) fn bands(file: &mut dyn std::io::Read, rows: usize, epochs: usize, most: usize) -> Result<Bands> {
     let mut read = 0;
     let stride = epochs.div_ceil(most.clamp(2, EPOCHS)).max(1);
