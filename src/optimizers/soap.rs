@@ -14,9 +14,11 @@
 mod bases;
 mod decompose;
 
+use candle_core::DType;
+
 use bases::{BASES, COVARIANCES, has_bases, observe, rotate, sides, start, turn};
 
-use super::tensors::{average, over_root_plus, ratio, rms};
+use super::tensors::{average, ratio, rms};
 use crate::clock::Span;
 use crate::prelude::*;
 
@@ -83,4 +85,11 @@ impl Algorithm for ParamsSoap {
             Ok(next)
         })
     }
+}
+
+/// `x/(root + eps)`, but 0 where the divisor is 0.
+fn over_root_plus(x: &Tensor, root: &Tensor, eps: f64) -> candle_core::Result<Tensor> {
+    let rounded = if root.dtype() == DType::F64 { eps } else { f64::from(eps as f32) };
+    let d = (root + eps)?;
+    if rounded > 0. { x / d } else { ratio(x, &d) }
 }

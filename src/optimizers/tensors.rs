@@ -35,13 +35,6 @@ pub(super) fn over_root(x: &Tensor, root: &Tensor, least: f64) -> Result<Tensor>
     x / (root + smallest.sqrt())?
 }
 
-/// `x/(root + eps)`, but 0 where the divisor is 0.
-pub(super) fn over_root_plus(x: &Tensor, root: &Tensor, eps: f64) -> Result<Tensor> {
-    let rounded = if root.dtype() == DType::F64 { eps } else { f64::from(eps as f32) };
-    let d = (root + eps)?;
-    if rounded > 0. { x / d } else { ratio(x, &d) }
-}
-
 /// The root of the mean square, a number.
 pub(super) fn rms(x: &Tensor) -> Result<Tensor> {
     x.sqr()?.mean_all()?.sqrt()
