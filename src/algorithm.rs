@@ -285,9 +285,7 @@ impl Slot {
 
     /// Copies a gradient that shares the memory of a variable, since a step would change it.
     pub(crate) fn copy_grad(&mut self, vars: &Addresses) -> candle_core::Result<()> {
-        if let Some(grad) = self.hot.grad.as_mut().filter(|grad| vars.contains(grad)) {
-            *grad = grad.copy()?;
-        }
+        self.hot.grad = self.hot.grad.take().map(|grad| vars.own(grad)).transpose()?;
         Ok(())
     }
 
@@ -403,6 +401,7 @@ impl Slots<'_> {
     }
 
     /// Sets each variable of [`iter_mut`](Self::iter_mut) to `update(clock, value, gradient, state)`.
+    /// The value shares the memory of the variable, so it changes with it. State that shares it is copied.
     ///
     /// # Errors
     /// An error of Candle, or of `update`.
@@ -411,8 +410,6 @@ impl Slots<'_> {
         mut update: impl FnMut(&mut Clock, &Tensor, &Tensor, &mut State) -> candle_core::Result<Tensor>,
     ) -> Result<()> {
         let addresses = self.addresses;
-        // A step writes into the memory of the variable: what shares it would change too.
-        let own = |tensor: Tensor| if addresses.contains(&tensor) { tensor.copy() } else { Ok(tensor) };
         for slot in self.iter_mut() {
             let p = slot.var.as_detached_tensor().to_dtype(slot.compute_dtype())?;
             let (g, before) = (slot.grad()?, slot.state()?);
@@ -420,10 +417,10 @@ impl Slots<'_> {
             let next = update(&mut slot.clock, &p, &g, &mut state)?;
             // Unchanged state is not rounded again.
             state.retain(|name, tensor| before.get(name).is_none_or(|before| before.id() != tensor.id()));
-            let state = state.into_iter().map(|(name, tensor)| Ok((name, own(tensor)?)));
+            let state = state.into_iter().map(|(name, tensor)| Ok((name, addresses.own(tensor)?)));
             slot.set_state(state.collect::<candle_core::Result<_>>()?)?;
             if next.id() != p.id() {
-                slot.set(&own(next)?)?;
+                slot.set(&addresses.own(next)?)?;
             }
         }
         Ok(())

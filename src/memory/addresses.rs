@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use candle_core::Tensor;
+use candle_core::{Result, Tensor};
 
 /// The storages of some variables, used to find the gradients that share one of them. A user can pass one variable as
 /// the gradient of another, as in the game Σ p·q. A step of the first would then change the gradient of the second.
@@ -19,6 +19,11 @@ impl Addresses {
     #[inline]
     pub(crate) fn contains(&self, tensor: &Tensor) -> bool {
         self.0.contains(&address(tensor))
+    }
+
+    /// The tensor, or a copy of it if it shares its storage with a variable: a step writes there.
+    pub(crate) fn own(&self, tensor: Tensor) -> Result<Tensor> {
+        if self.contains(&tensor) { tensor.copy() } else { Ok(tensor) }
     }
 }
 

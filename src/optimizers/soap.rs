@@ -18,7 +18,7 @@ use candle_core::DType;
 
 use bases::{BASES, COVARIANCES, has_bases, observe, rotate, sides, start, turn};
 
-use super::tensors::{average, ratio, rms};
+use super::tensors::{average, decayed, ratio, rms};
 use crate::clock::Span;
 use crate::prelude::*;
 
@@ -77,7 +77,7 @@ impl Algorithm for ParamsSoap {
             }
             let correction = (1. - self.beta2.powf(t)).sqrt() / (1. - self.beta1.powf(t));
             let size = self.lr * if self.correct_bias { correction } else { 1. };
-            let next = ((p - (u * size)?)? * (1. - self.lr * self.weight_decay))?;
+            let next = decayed(&(p - (u * size)?)?, self.lr, self.weight_decay)?;
             observe(&g, state, weight)?;
             if (clock.step - 1).is_multiple_of(self.precondition_frequency.into()) {
                 turn(state)?;
